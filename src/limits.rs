@@ -1,0 +1,66 @@
+//! Every number that the code must respect or has chosen, with its source.
+//!
+//! A leaf: imports nothing. "DynamoDB" as a source means the service's published quotas; "chosen" means ours to change.
+
+use std::time::Duration;
+
+/// Operations in one BatchWriteItem (DynamoDB).
+pub const BATCH_WRITE_MAX_OPERATIONS: usize = 25;
+/// Bytes in one BatchWriteItem request (DynamoDB: 16 MB); we stay below by a margin for names and framing.
+pub const BATCH_WRITE_MAX_BYTES: usize = 15 * 1024 * 1024;
+/// Keys in one BatchGetItem (DynamoDB).
+pub const BATCH_GET_MAX_KEYS: usize = 100;
+/// Largest item, by DynamoDB's own size rule (DynamoDB: 400 KB).
+pub const ITEM_MAX_BYTES: usize = 400 * 1024;
+/// Longest partition key value (DynamoDB).
+pub const PARTITION_KEY_MAX_BYTES: usize = 2048;
+/// Longest sort key value (DynamoDB).
+pub const SORT_KEY_MAX_BYTES: usize = 1024;
+/// Deepest nesting of lists and maps (DynamoDB).
+pub const NESTING_MAX_LEVELS: usize = 32;
+/// Significant digits of a number (DynamoDB).
+pub const NUMBER_MAX_DIGITS: usize = 38;
+/// Smallest decimal exponent of a number's leading digit: 1E-130 (DynamoDB).
+pub const NUMBER_MIN_EXPONENT: i32 = -130;
+/// Largest decimal exponent of a number's leading digit: 9.99E+125 (DynamoDB).
+pub const NUMBER_MAX_EXPONENT: i32 = 125;
+/// Longest map key, by DynamoDB's attribute-name rule.
+pub const MAP_KEY_MAX_BYTES: usize = 65_535;
+/// Longest key attribute name (DynamoDB: 255 bytes); used for every column name, so that any column could be a key.
+pub const COLUMN_NAME_MAX_BYTES: usize = 255;
+
+/// Largest gRPC message (chosen: four times tonic's default, because Spark makes 5 MB record batches).
+pub const MESSAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Size at which clients slice (chosen: large enough that framing is noise, small enough that a window holds several).
+pub const BATCH_TARGET_BYTES: usize = 2 * 1024 * 1024;
+/// Rows in one batch (chosen: ten times Spark's default of 10,000).
+pub const BATCH_MAX_ROWS: usize = 100_000;
+/// Rows in one unary WriteRows (chosen: it answers only when all have an outcome).
+pub const WRITE_ROWS_MAX_ROWS: usize = 1_000;
+/// Keys in one BatchGetRows (chosen: ten BatchGetItem calls).
+pub const READ_MAX_KEYS: usize = 1_000;
+/// Bytes that an Arrow batch may unfold to: all buffers after decompression (chosen: 4 messages' worth).
+pub const ARROW_MAX_DECODED_BYTES: usize = 4 * MESSAGE_MAX_BYTES;
+/// Outcomes in one Ack (chosen: about 64 KiB of text).
+pub const ACK_MAX_OUTCOMES: usize = 500;
+/// Columns of a table or a session (chosen; Spark tables of features have hundreds).
+pub const MAX_COLUMNS: usize = 4_096;
+
+/// First window of a session, in bytes (protocol).
+pub const WINDOW_MAX_UNACKED_BYTES: u64 = 8 * 1024 * 1024;
+/// First window of a session, in batches (protocol).
+pub const WINDOW_MAX_UNACKED_BATCHES: u32 = 64;
+/// Rows wait this long for DynamoDB unless Open says otherwise (protocol).
+pub const ROW_DEADLINE_DEFAULT: Duration = Duration::from_secs(600);
+/// The longest `row_deadline` that Open may ask for (chosen).
+pub const ROW_DEADLINE_MAX: Duration = Duration::from_secs(3600);
+/// Silence before Open (fault 6).
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that reads no acks for this long is cut off (fault 28).
+pub const ACK_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// HTTP/2 keep-alive ping interval (fault 6).
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// HTTP/2 keep-alive ping time-out (fault 6).
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Encoded bytes that are handed to the lanes at once, and for which memory is reserved at once (chosen).
+pub const CHUNK_TARGET_BYTES: usize = 1024 * 1024;

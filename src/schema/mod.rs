@@ -1,0 +1,16 @@
+//! Schemas: the types that columns have, the tables that columns form, and the texts that schemas are written in.
+//!
+//! Nothing here does I/O. `types` and `table` are the model; `spark_json` and `ddl` read and print it; `evolve` says which
+//! changes of a model are allowed.
+
+pub mod ddl;
+pub mod evolve;
+pub mod spark_json;
+pub mod table;
+pub mod types;
+
+pub use table::{
+    BillingMode, Coalesce, DynamoDbOptions, KeyDef, Lake, Ownership, SeriesLayout, StoreAssignment, StreamView,
+    TableDef, UnknownFields,
+};
+pub use types::{ColumnOptions, DataType, Field, NonFinite, Schema, TimeEncoding};
