@@ -1,0 +1,113 @@
+//! A chunk: encoded rows that share one buffer, and the rows that were rejected on the way.
+
+use bytes::Bytes;
+
+use super::item::{ItemWriter, Mark};
+use super::reject::{Reject, RowReject};
+use crate::store::{WriteItem, WriteOp};
+
+/// One row, ready for a lane.
+#[derive(Debug, Clone)]
+pub struct EncodedRow {
+    /// The row's index in the client's batch.
+    pub row_index: u32,
+    /// What is written.
+    pub item: WriteItem,
+    /// Hash of the partition key; chooses the lane.
+    pub partition_hash: u64,
+    /// Hash of the whole key.
+    pub key_hash: u64,
+}
+
+/// Encoded rows of a batch.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// The rows, in the batch's order.
+    pub rows: Vec<EncodedRow>,
+    /// The rejected rows, in the batch's order.
+    pub rejects: Vec<RowReject>,
+    /// Memory that the chunk holds, in bytes.
+    pub memory_bytes: usize,
+}
+
+/// What a lane needs beside a row's text: an estimate of its bookkeeping, in bytes.
+const ROW_OVERHEAD_BYTES: usize = 192;
+
+/// Collects rows into a chunk.
+#[derive(Debug)]
+pub struct ChunkBuilder {
+    /// Where rows are written.
+    pub writer: ItemWriter,
+    spans: Vec<Span>,
+    rejects: Vec<RowReject>,
+}
+
+#[derive(Debug)]
+struct Span {
+    start: usize,
+    end: usize,
+    row_index: u32,
+    shape: RowShape,
+}
+
+/// What the plan knows about a row that it has just written.
+#[derive(Debug, Clone, Copy)]
+pub struct RowShape {
+    /// What to do.
+    pub op: WriteOp,
+    /// Length of the key attributes' text.
+    pub key_len: u32,
+    /// Hash of the partition key's text.
+    pub partition_hash: u64,
+    /// Hash of the whole key's text.
+    pub key_hash: u64,
+}
+
+impl ChunkBuilder {
+    /// A builder with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { writer: ItemWriter::with_capacity(bytes), spans: Vec::new(), rejects: Vec::new() }
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> usize {
+        self.writer.len()
+    }
+
+    /// Whether there is neither a row nor a reject.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty() && self.rejects.is_empty()
+    }
+
+    /// Keeps the row written since `start`, or cuts it off and keeps its reject.
+    pub fn finish_row(&mut self, row_index: u32, start: Mark, start_len: usize, row: Result<RowShape, Box<Reject>>) {
+        match row {
+            Ok(shape) => {
+                let end = self.writer.len();
+                self.spans.push(Span { start: start_len, end, row_index, shape });
+            }
+            Err(reject) => {
+                self.writer.rewind(start);
+                self.rejects.push(RowReject { row_index, reject: *reject });
+            }
+        }
+    }
+
+    /// The chunk.
+    pub fn finish(self) -> Chunk {
+        let buffer = self.writer.into_buffer();
+        let memory_bytes = buffer.capacity() + self.spans.len() * ROW_OVERHEAD_BYTES;
+        let buffer = Bytes::from(buffer);
+        let row = |span: Span| EncodedRow {
+            row_index: span.row_index,
+            item: WriteItem {
+                op: span.shape.op,
+                json: buffer.slice(span.start..span.end),
+                key_len: span.shape.key_len,
+            },
+            partition_hash: span.shape.partition_hash,
+            key_hash: span.shape.key_hash,
+        };
+        Chunk { rows: self.spans.into_iter().map(row).collect(), rejects: self.rejects, memory_bytes }
+    }
+}

@@ -1,0 +1,257 @@
+//! Writes DynamoDB's JSON and counts DynamoDB's item size on the way.
+//!
+//! One [`ItemWriter`] serves a whole chunk of rows: rows follow each other in its buffer, and a rejected row is cut off
+//! again. Size rule (DynamoDB): UTF-8 lengths of names and text; a number takes about a byte per two significant digits
+//! and one more, two more when negative; a boolean or null one; a list or map three, and one for each element.
+
+use base64::Engine as _;
+
+/// Appends values in DynamoDB's JSON.
+#[derive(Debug, Default)]
+pub struct ItemWriter {
+    buffer: Vec<u8>,
+    item_bytes: usize,
+}
+
+/// A point to go back to.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    length: usize,
+    item_bytes: usize,
+}
+
+impl ItemWriter {
+    /// A writer whose buffer starts at this capacity.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { buffer: Vec::with_capacity(bytes), item_bytes: 0 }
+    }
+
+    /// Everything written so far.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Length of the buffer, in bytes.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// The buffer itself.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    /// DynamoDB's size of the item begun last, in bytes.
+    pub fn item_bytes(&self) -> usize {
+        self.item_bytes
+    }
+
+    /// Starts counting a new item.
+    pub fn begin_item(&mut self) {
+        self.item_bytes = 0;
+    }
+
+    /// Remembers this point.
+    pub fn mark(&self) -> Mark {
+        Mark { length: self.buffer.len(), item_bytes: self.item_bytes }
+    }
+
+    /// Forgets everything since the mark.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.buffer.truncate(mark.length);
+        self.item_bytes = mark.item_bytes;
+    }
+
+    /// Appends punctuation, or a name that was escaped beforehand; counts nothing.
+    #[inline]
+    pub fn raw(&mut self, text: &[u8]) {
+        self.buffer.extend_from_slice(text);
+    }
+
+    /// Counts bytes of DynamoDB's size.
+    #[inline]
+    pub fn count(&mut self, bytes: usize) {
+        self.item_bytes += bytes;
+    }
+
+    /// `{"S":"..."}`
+    #[inline]
+    pub fn text(&mut self, text: &str) {
+        self.raw(b"{\"S\":\"");
+        self.escaped(text);
+        self.raw(b"\"}");
+        self.count(text.len());
+    }
+
+    /// `{"N":"..."}` of an integer.
+    #[inline]
+    pub fn integer(&mut self, value: i64) {
+        let mut digits = itoa::Buffer::new();
+        self.number(digits.format(value));
+    }
+
+    /// `{"N":"..."}` of a number's text.
+    #[inline]
+    pub fn number(&mut self, digits: &str) {
+        self.raw(b"{\"N\":\"");
+        self.raw(digits.as_bytes());
+        self.raw(b"\"}");
+        self.count(number_size(digits.as_bytes()));
+    }
+
+    /// `{"BOOL":...}`
+    #[inline]
+    pub fn boolean(&mut self, value: bool) {
+        self.raw(if value { b"{\"BOOL\":true}" } else { b"{\"BOOL\":false}" });
+        self.count(1);
+    }
+
+    /// `{"NULL":true}`
+    #[inline]
+    pub fn null(&mut self) {
+        self.raw(b"{\"NULL\":true}");
+        self.count(1);
+    }
+
+    /// `{"B":"..."}`
+    #[inline]
+    pub fn binary(&mut self, bytes: &[u8]) {
+        self.raw(b"{\"B\":\"");
+        self.base64(bytes);
+        self.raw(b"\"}");
+        self.count(bytes.len());
+    }
+
+    /// Base64 without quotes; counts nothing.
+    pub fn base64(&mut self, bytes: &[u8]) {
+        let start = self.buffer.len();
+        self.buffer.resize(start + bytes.len().div_ceil(3) * 4, b'=');
+        // The buffer was just given exactly the room that padded base64 takes.
+        let written = base64::engine::general_purpose::STANDARD.encode_slice(bytes, &mut self.buffer[start..]);
+        debug_assert_eq!(written.ok(), Some(self.buffer.len() - start));
+    }
+
+    /// JSON text without quotes; counts nothing.
+    #[inline]
+    pub fn escaped(&mut self, text: &str) {
+        escape_into(&mut self.buffer, text.as_bytes());
+    }
+}
+
+/// Whether a byte must be escaped in JSON text.
+const ESCAPE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = true;
+        byte += 1;
+    }
+    table[b'"' as usize] = true;
+    table[b'\\' as usize] = true;
+    table
+};
+
+fn escape_into(buffer: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|&byte| ESCAPE[byte as usize]) {
+        buffer.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            b'"' => buffer.extend_from_slice(b"\\\""),
+            b'\\' => buffer.extend_from_slice(b"\\\\"),
+            b'\n' => buffer.extend_from_slice(b"\\n"),
+            b'\r' => buffer.extend_from_slice(b"\\r"),
+            b'\t' => buffer.extend_from_slice(b"\\t"),
+            control => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                buffer.extend_from_slice(b"\\u00");
+                buffer.push(HEX[(control >> 4) as usize]);
+                buffer.push(HEX[(control & 15) as usize]);
+            }
+        }
+        rest = &rest[at + 1..];
+    }
+    buffer.extend_from_slice(rest);
+}
+
+/// A name as JSON text with quotes and a colon: `"name":`.
+pub fn name_json(name: &str) -> Box<[u8]> {
+    let mut json = Vec::with_capacity(name.len() + 3);
+    json.push(b'"');
+    escape_into(&mut json, name.as_bytes());
+    json.extend_from_slice(b"\":");
+    json.into_boxed_slice()
+}
+
+/// DynamoDB's size of a number, from its text.
+pub fn number_size(text: &[u8]) -> usize {
+    let negative = usize::from(text.first() == Some(&b'-'));
+    let (mut significant, mut trailing_zeros) = (0usize, 0usize);
+    for &byte in text {
+        match byte {
+            b'0' if significant == 0 => {}
+            b'0' => {
+                significant += 1;
+                trailing_zeros += 1;
+            }
+            b'1'..=b'9' => {
+                significant += 1;
+                trailing_zeros = 0;
+            }
+            b'e' | b'E' => break,
+            _ => {}
+        }
+    }
+    (significant - trailing_zeros).div_ceil(2) + 1 + negative
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut ItemWriter)) -> (String, usize) {
+        let mut writer = ItemWriter::default();
+        write(&mut writer);
+        let bytes = writer.item_bytes();
+        (String::from_utf8(writer.into_buffer()).unwrap(), bytes)
+    }
+
+    #[test]
+    fn text_is_escaped_as_json_and_counted_in_utf8() {
+        let (json, bytes) = written(|w| w.text("a\"\\\n\u{1}é"));
+        assert_eq!(json, "{\"S\":\"a\\\"\\\\\\n\\u0001é\"}");
+        assert_eq!(bytes, 7);
+        let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(parsed["S"], "a\"\\\n\u{1}é");
+    }
+
+    #[test]
+    fn numbers_cost_a_byte_for_two_digits() {
+        for (text, bytes) in
+            [("0", 1), ("5", 2), ("12", 2), ("123", 3), ("-12", 3), ("1200", 2), ("0.0012", 2), ("1.5e-7", 2)]
+        {
+            assert_eq!(number_size(text.as_bytes()), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn binary_is_padded_base64() {
+        for (bytes, text) in [(&b""[..], ""), (b"a", "YQ=="), (b"ab", "YWI="), (b"abc", "YWJj")] {
+            assert_eq!(written(|w| w.binary(bytes)).0, format!("{{\"B\":\"{text}\"}}"));
+        }
+    }
+
+    #[test]
+    fn a_rewound_value_leaves_no_trace() {
+        let mut writer = ItemWriter::default();
+        writer.text("keep");
+        let mark = writer.mark();
+        writer.integer(17);
+        writer.rewind(mark);
+        assert_eq!((writer.as_slice(), writer.item_bytes()), (&b"{\"S\":\"keep\"}"[..], 4));
+    }
+}

@@ -1,0 +1,288 @@
+//! The plan of a session: the table's columns, matched by name to the columns that the session's rows carry.
+//!
+//! Compiled once when the session opens; per row there is no name lookup. The order of a written row: key attributes first
+//! (so that the head of the row's text is its canonical key), then the other columns in the table's order.
+
+use std::hash::{BuildHasher, Hasher};
+
+use super::chunk::{ChunkBuilder, RowShape};
+use super::item::{ItemWriter, name_json};
+use super::leaf::{Leaf, Presence, Put, Role, check_key_length};
+use super::reject::{Reject, RejectReason};
+use super::target::{Target, TargetField, UnsupportedType, null_not_allowed};
+use crate::limits::{ITEM_MAX_BYTES, PARTITION_KEY_MAX_BYTES, SORT_KEY_MAX_BYTES};
+use crate::schema::{Field, Schema, TableDef, UnknownFields};
+use crate::store::WriteOp;
+
+/// The values of one incoming row, by the position of their column.
+pub trait RowSource {
+    /// Appends a column's value as the target says.
+    fn put(&self, column: usize, target: &Target, writer: &mut ItemWriter) -> Put;
+    /// Appends a scalar column's value as the leaf says.
+    fn put_leaf(&self, column: usize, leaf: &Leaf, writer: &mut ItemWriter) -> Put;
+}
+
+/// A session's plan.
+#[derive(Debug)]
+pub struct Plan {
+    op: WriteOp,
+    keys: Vec<KeyAttributePlan>,
+    columns: Vec<ColumnPlan>,
+    incoming: Schema,
+    unknown_columns: Vec<String>,
+    hasher: foldhash::fast::FixedState,
+}
+
+#[derive(Debug)]
+struct KeyAttributePlan {
+    name: Box<str>,
+    name_json: Box<[u8]>,
+    limit_bytes: usize,
+    parts: Vec<KeyPart>,
+}
+
+#[derive(Debug)]
+struct KeyPart {
+    column_name: Box<str>,
+    incoming: usize,
+    leaf: Leaf,
+}
+
+#[derive(Debug)]
+struct ColumnPlan {
+    incoming: usize,
+    field: TargetField,
+}
+
+/// Why a session's columns do not fit the table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A column that the table does not have.
+    #[error("the table `{table}` has no column `{column}`; it has {known}")]
+    UnknownColumn {
+        /// The table.
+        table: String,
+        /// The session's column.
+        column: String,
+        /// The table's columns.
+        known: String,
+    },
+    /// A key column that the session does not carry.
+    #[error("the rows do not carry the key column `{column}` of the table `{table}`")]
+    MissingKeyColumn {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// A column without default that must not be null.
+    #[error("the rows do not carry the column `{column}`, which the table `{table}` declares NOT NULL")]
+    MissingColumn {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// A column that occurs twice, or a schema that is none.
+    #[error("the session's columns are not usable: {0}")]
+    Schema(#[from] crate::schema::types::SchemaError),
+    /// A type that cannot be written.
+    #[error(transparent)]
+    Unsupported(#[from] UnsupportedType),
+    /// An incoming type that no value of can fit.
+    #[error("column `{path}`: {found} does not fit the declared type {declared}")]
+    TypeMismatch {
+        /// The path.
+        path: String,
+        /// What the session carries.
+        found: String,
+        /// What the table declares.
+        declared: String,
+    },
+}
+
+impl Plan {
+    /// Matches the session's columns to the table's. `hash_seed` must be the same for all plans of a process.
+    pub fn compile(table: &TableDef, incoming: &Schema, op: WriteOp, hash_seed: u64) -> Result<Self, PlanError> {
+        incoming.validate()?;
+        let position = |name: &str| incoming.fields.iter().position(|field| field.name == name);
+        let known = |name: &str| table.schema.field(name).is_some();
+        let unknown_columns: Vec<String> =
+            incoming.fields.iter().filter(|field| !known(&field.name)).map(|field| field.name.clone()).collect();
+        if let (UnknownFields::Reject, Some(column)) = (table.unknown_fields, unknown_columns.first()) {
+            let names: Vec<&str> = table.schema.fields.iter().map(|field| field.name.as_str()).collect();
+            return Err(PlanError::UnknownColumn {
+                table: table.name.clone(),
+                column: column.clone(),
+                known: names.join(", "),
+            });
+        }
+
+        let mut keys = Vec::with_capacity(2);
+        keys.push(key_attribute(table, &table.key.partition, true, position)?);
+        if !table.key.sort.is_empty() {
+            keys.push(key_attribute(table, &table.key.sort, false, position)?);
+        }
+
+        let mut columns = Vec::new();
+        if op == WriteOp::Put {
+            for field in &table.schema.fields {
+                if table.key.partition == [field.name.as_str()] || table.key.sort == [field.name.as_str()] {
+                    continue;
+                }
+                match position(&field.name) {
+                    Some(incoming) => columns.push(ColumnPlan { incoming, field: compile_column(table, field)? }),
+                    None if field.nullable => {}
+                    None => {
+                        return Err(PlanError::MissingColumn { table: table.name.clone(), column: field.name.clone() });
+                    }
+                }
+            }
+        }
+        let hasher = foldhash::fast::FixedState::with_seed(hash_seed);
+        Ok(Self { op, keys, columns, incoming: incoming.clone(), unknown_columns, hasher })
+    }
+
+    /// The session's columns, in order.
+    pub fn incoming(&self) -> &Schema {
+        &self.incoming
+    }
+
+    /// The session's columns that the table does not have and whose values are dropped.
+    pub fn unknown_columns(&self) -> &[String] {
+        &self.unknown_columns
+    }
+
+    /// For each incoming column that is used: its position, the table's name of it, and its target.
+    pub fn used_columns(&self) -> impl Iterator<Item = (usize, &str, Option<&Target>)> {
+        let keys = self.keys.iter().flat_map(|key| &key.parts).map(|part| (part.incoming, &*part.column_name, None));
+        keys.chain(self.columns.iter().map(|column| (column.incoming, &*column.field.name, Some(&column.field.target))))
+    }
+
+    /// Appends one row to the chunk, or its reject.
+    pub fn encode_row(&self, row_index: u32, source: &impl RowSource, chunk: &mut ChunkBuilder) {
+        let (mark, start) = (chunk.writer.mark(), chunk.writer.len());
+        let row = self.write_row(source, &mut chunk.writer, start);
+        chunk.finish_row(row_index, mark, start, row);
+    }
+
+    fn write_row(
+        &self,
+        source: &impl RowSource,
+        writer: &mut ItemWriter,
+        start: usize,
+    ) -> Result<RowShape, Box<Reject>> {
+        writer.begin_item();
+        writer.raw(b"{");
+        let mut partition_len = 0;
+        for (index, key) in self.keys.iter().enumerate() {
+            if index > 0 {
+                writer.raw(b",");
+            }
+            key.write(source, writer)?;
+            if index == 0 {
+                partition_len = writer.len() - start - 1;
+            }
+        }
+        let key_len = writer.len() - start - 1;
+        for column in &self.columns {
+            let mark = writer.mark();
+            writer.raw(b",");
+            writer.raw(&column.field.name_json);
+            writer.count(column.field.name.len());
+            match source.put(column.incoming, &column.field.target, writer) {
+                Ok(Presence::Written) => {}
+                Ok(Presence::Null) if column.field.nullable => writer.rewind(mark),
+                Ok(Presence::Null) => return Err(null_not_allowed().in_field(&column.field.name)),
+                Err(reject) => return Err(reject.in_field(&column.field.name)),
+            }
+        }
+        writer.raw(b"}");
+        if writer.item_bytes() > ITEM_MAX_BYTES {
+            let bytes = writer.item_bytes();
+            let message =
+                format!("the item has {bytes} bytes by DynamoDB's size rule; at most {ITEM_MAX_BYTES} are allowed");
+            return Err(Reject::new(RejectReason::ItemTooLarge, message));
+        }
+        let key = &writer.as_slice()[start + 1..start + 1 + key_len];
+        Ok(RowShape {
+            op: self.op,
+            // A key is at most 3 KB of text, escaped at most sixfold.
+            key_len: key_len as u32,
+            partition_hash: self.hash(&key[..partition_len]),
+            key_hash: self.hash(key),
+        })
+    }
+
+    fn hash(&self, bytes: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(bytes);
+        hasher.finish()
+    }
+}
+
+impl KeyAttributePlan {
+    fn write(&self, source: &impl RowSource, writer: &mut ItemWriter) -> Result<(), Box<Reject>> {
+        writer.raw(&self.name_json);
+        writer.count(self.name.len());
+        let put_part = |part: &KeyPart, writer: &mut ItemWriter| {
+            match source.put_leaf(part.incoming, &part.leaf, writer) {
+                Ok(Presence::Written) => Ok(()),
+                Ok(Presence::Null) => Err(Reject::new(RejectReason::NullNotAllowed, "a key must not be null")),
+                Err(reject) => Err(reject),
+            }
+            .map_err(|reject| reject.in_field(&part.column_name))
+        };
+        if let [part] = &self.parts[..] {
+            return put_part(part, writer);
+        }
+        writer.raw(b"{\"S\":\"");
+        let before = writer.item_bytes();
+        for (index, part) in self.parts.iter().enumerate() {
+            if index > 0 {
+                writer.raw(b"\\u0000");
+                writer.count(1);
+            }
+            put_part(part, writer)?;
+        }
+        writer.raw(b"\"}");
+        check_key_length(writer.item_bytes() - before, self.limit_bytes).map_err(|reject| reject.in_field(&self.name))
+    }
+}
+
+fn compile_column(table: &TableDef, field: &Field) -> Result<TargetField, PlanError> {
+    let mut compiled = TargetField::compile(field, "", table.unknown_fields)?;
+    if table.ttl_column.as_deref() == Some(&field.name)
+        && let Some(leaf) = Leaf::compile_ttl(field, Role::Value)
+    {
+        compiled.target = Target::Leaf(leaf);
+    }
+    Ok(compiled)
+}
+
+fn key_attribute(
+    table: &TableDef,
+    columns: &[String],
+    partition: bool,
+    position: impl Fn(&str) -> Option<usize>,
+) -> Result<KeyAttributePlan, PlanError> {
+    let (attribute, limit_bytes) = if partition {
+        (Some(table.partition_attribute()?), PARTITION_KEY_MAX_BYTES)
+    } else {
+        (table.sort_attribute()?, SORT_KEY_MAX_BYTES)
+    };
+    let name = attribute.map(|attribute| attribute.name).unwrap_or_default();
+    let role = if columns.len() == 1 { Role::Key { limit_bytes } } else { Role::JoinedPart };
+    let parts = columns.iter().map(|column| {
+        let missing = || PlanError::MissingKeyColumn { table: table.name.clone(), column: column.clone() };
+        let field = table.schema.field(column).ok_or_else(missing)?;
+        let leaf = Leaf::compile(field, role).ok_or_else(|| UnsupportedType {
+            path: column.clone(),
+            data_type: field.data_type.to_string(),
+            place: "as a key",
+        })?;
+        Ok(KeyPart { column_name: column.as_str().into(), incoming: position(column).ok_or_else(missing)?, leaf })
+    });
+    let parts = parts.collect::<Result<Vec<_>, PlanError>>()?;
+    Ok(KeyAttributePlan { name_json: name_json(&name), name: name.into(), limit_bytes, parts })
+}

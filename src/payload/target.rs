@@ -1,0 +1,194 @@
+//! Declared columns, compiled: the tree of [`Leaf`]s, lists, maps and structs that a value is written into.
+//!
+//! Both payload readers walk the same targets; what differs is how they see the incoming value. Compiled once per session.
+
+use super::item::{ItemWriter, name_json};
+use super::leaf::{Leaf, Presence, Role};
+use super::reject::{Reject, RejectReason};
+use crate::schema::{DataType, Field, UnknownFields};
+
+/// A column or field that values are written into.
+#[derive(Debug, Clone)]
+pub struct TargetField {
+    /// The name.
+    pub name: Box<str>,
+    /// `"name":`
+    pub name_json: Box<[u8]>,
+    /// Whether null is allowed.
+    pub nullable: bool,
+    /// What is written.
+    pub target: Target,
+}
+
+/// What is written.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A scalar.
+    Leaf(Leaf),
+    /// A list.
+    List {
+        /// Every element.
+        element: Box<Target>,
+        /// Whether elements may be null.
+        contains_null: bool,
+    },
+    /// A DynamoDB set.
+    Set {
+        /// Every element.
+        element: Leaf,
+    },
+    /// A map.
+    Map {
+        /// Every key.
+        key: Leaf,
+        /// Every value.
+        value: Box<Target>,
+        /// Whether values may be null.
+        value_contains_null: bool,
+    },
+    /// A struct.
+    Struct(StructTarget),
+}
+
+/// A struct's fields.
+#[derive(Debug, Clone)]
+pub struct StructTarget {
+    /// The declared fields.
+    pub fields: Vec<TargetField>,
+    /// What to do with others.
+    pub unknown_fields: UnknownFields,
+}
+
+/// A type that cannot be written yet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("column `{path}`: {data_type} is not supported {place}")]
+pub struct UnsupportedType {
+    /// The path.
+    pub path: String,
+    /// The type.
+    pub data_type: String,
+    /// Where.
+    pub place: &'static str,
+}
+
+impl TargetField {
+    /// Compiles a field below the path of its parent.
+    pub fn compile(field: &Field, parent: &str, unknown_fields: UnknownFields) -> Result<Self, UnsupportedType> {
+        let path = if parent.is_empty() { field.name.clone() } else { format!("{parent}.{}", field.name) };
+        Ok(Self {
+            name: field.name.as_str().into(),
+            name_json: name_json(&field.name),
+            nullable: field.nullable,
+            target: Target::compile(field, &path, unknown_fields)?,
+        })
+    }
+}
+
+impl Target {
+    fn compile(field: &Field, path: &str, unknown_fields: UnknownFields) -> Result<Self, UnsupportedType> {
+        // Elements of a list or map have the options of the column that holds them.
+        let nested = |name: &str, data_type: &DataType| Field {
+            options: crate::schema::ColumnOptions { as_set: false, ..field.options.clone() },
+            ..Field::new(format!("{}{name}", field.name), data_type.clone(), true)
+        };
+        let unsupported = |data_type: &DataType, place| UnsupportedType {
+            path: path.to_owned(),
+            data_type: data_type.to_string(),
+            place,
+        };
+        match &field.data_type {
+            DataType::Array { element, .. } if field.options.as_set => {
+                let leaf = Leaf::compile(&nested("[]", element), Role::Value);
+                let leaf = leaf.filter(|_| !matches!(element.as_ref(), DataType::Boolean));
+                let element = leaf.ok_or_else(|| unsupported(element, "as an element of a set"))?;
+                Ok(Self::Set { element })
+            }
+            DataType::Array { element, contains_null } => {
+                let element = Self::compile(&nested("[]", element), &format!("{path}[]"), unknown_fields)?;
+                Ok(Self::List { element: Box::new(element), contains_null: *contains_null })
+            }
+            DataType::Map { key, value, value_contains_null } => {
+                let leaf = Leaf::compile(&Field::new("key", key.as_ref().clone(), false), Role::MapKey);
+                let key = leaf.filter(|_| key.is_map_key()).ok_or_else(|| unsupported(key, "as a map's key"))?;
+                let value = Self::compile(&nested("{}", value), &format!("{path}{{}}"), unknown_fields)?;
+                Ok(Self::Map { key, value: Box::new(value), value_contains_null: *value_contains_null })
+            }
+            DataType::Struct(fields) => {
+                let compile = |field: &Field| TargetField::compile(field, path, unknown_fields);
+                let fields = fields.iter().map(compile).collect::<Result<_, _>>()?;
+                Ok(Self::Struct(StructTarget { fields, unknown_fields }))
+            }
+            DataType::Variant => Err(unsupported(&DataType::Variant, "yet")),
+            _ => Leaf::compile(field, Role::Value)
+                .map(Self::Leaf)
+                .ok_or_else(|| unsupported(&field.data_type, "as a scalar")),
+        }
+    }
+
+    /// The declared type, in words, for messages.
+    pub fn describe(&self) -> &str {
+        match self {
+            Self::Leaf(leaf) => leaf.declared(),
+            Self::List { .. } | Self::Set { .. } => "array",
+            Self::Map { .. } => "map",
+            Self::Struct(_) => "struct",
+        }
+    }
+
+    /// The reject of a value of another type.
+    pub fn mismatch(&self, found: &str) -> Box<Reject> {
+        Reject::new(RejectReason::TypeMismatch, format!("{found} does not fit the declared type {}", self.describe()))
+    }
+}
+
+/// The reject of a null where none is allowed.
+pub fn null_not_allowed() -> Box<Reject> {
+    Reject::new(RejectReason::NullNotAllowed, "the schema allows no null here")
+}
+
+/// Writes a set without duplicates; DynamoDB has no empty sets, so without elements nothing is written.
+///
+/// `next` appends one element to a scratch writer as `{"S":"a"}` and says whether there was one; a leaf need not know that
+/// it is in a set.
+pub fn write_set(
+    writer: &mut ItemWriter,
+    mut next: impl FnMut(&mut ItemWriter) -> Result<bool, Box<Reject>>,
+) -> Result<Presence, Box<Reject>> {
+    let mut seen = hashbrown::HashSet::<Box<[u8]>, foldhash::fast::RandomState>::default();
+    let mut tag = None;
+    loop {
+        let mut scratch = ItemWriter::default();
+        if !next(&mut scratch)? {
+            break;
+        }
+        // `{"` then the tag, `":` then the value, then `}`.
+        let json = scratch.as_slice();
+        let (kind, value) = (json[2], &json[5..json.len() - 1]);
+        match tag {
+            None => {
+                tag = Some(kind);
+                writer.raw(b"{\"");
+                writer.raw(&[kind]);
+                writer.raw(b"S\":[");
+            }
+            Some(first) if first != kind => {
+                return Err(Reject::new(RejectReason::TypeMismatch, "a set's elements must be of one type"));
+            }
+            Some(_) => {}
+        }
+        if !seen.contains(value) {
+            if !seen.is_empty() {
+                writer.raw(b",");
+            }
+            writer.raw(value);
+            writer.count(scratch.item_bytes());
+            seen.insert(value.into());
+        }
+    }
+    if tag.is_none() {
+        return Ok(Presence::Null);
+    }
+    writer.raw(b"]}");
+    writer.count(3);
+    Ok(Presence::Written)
+}
