@@ -64,3 +64,28 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Encoded bytes that are handed to the lanes at once, and for which memory is reserved at once (chosen).
 pub const CHUNK_TARGET_BYTES: usize = 1024 * 1024;
+
+/// Characters of DynamoDB's words that are kept (chosen: a rule fits, an echoed request does not).
+pub const STORE_MESSAGE_MAX_CHARS: usize = 200;
+/// How long a connection to DynamoDB may take to come about (chosen; the SDK's own default is 3.1 s).
+pub const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Attempts of one read (chosen).
+pub const STORE_READ_ATTEMPTS: u32 = 4;
+/// First back-off of a read's retries (chosen: a point read is worth milliseconds).
+pub const STORE_READ_BACKOFF: Duration = Duration::from_millis(25);
+/// Longest back-off of a read's retries (chosen).
+pub const STORE_READ_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// How long one attempt of a control call may take (chosen: CreateTable on AWS may take seconds).
+pub const STORE_CONTROL_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a control call may take with all its retries (chosen).
+pub const STORE_CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a table may take to become active, or to be gone (chosen: AWS needs seconds, rarely a minute).
+pub const STORE_TABLE_WAIT: Duration = Duration::from_secs(180);
+/// First pause between looks at a table that is changing (chosen: local stores are done at once).
+pub const STORE_TABLE_POLL: Duration = Duration::from_millis(20);
+/// Longest pause between looks at a table that is changing (chosen).
+pub const STORE_TABLE_POLL_MAX: Duration = Duration::from_secs(2);
+/// Longest projection expression (DynamoDB: 4 KB).
+pub const PROJECTION_MAX_BYTES: usize = 4_096;
+/// How long a stopping embedded store waits for requests that are still running (chosen).
+pub const EMBEDDED_STOP_TIMEOUT: Duration = Duration::from_secs(5);
