@@ -1,4 +1,4 @@
-//! Payloads: rows in, DynamoDB's JSON out, in one pass.
+//! Payloads: rows in, DynamoDB's JSON out, in one pass; and items back into rows ([`decode`], for `read`).
 //!
 //! A session compiles a [`Plan`] once: the table's columns matched by name to the columns that the session carries. Each
 //! batch is then walked row by row ([`rows`] for positional values, [`arrow`] for Arrow record batches), every value is
@@ -9,6 +9,7 @@
 //! and canonical, so that equal keys have equal text; a rejected row leaves no trace in the buffer.
 
 pub mod chunk;
+pub mod decode;
 pub mod item;
 pub mod key;
 pub mod leaf;
