@@ -89,3 +89,19 @@ pub const STORE_TABLE_POLL_MAX: Duration = Duration::from_secs(2);
 pub const PROJECTION_MAX_BYTES: usize = 4_096;
 /// How long a stopping embedded store waits for requests that are still running (chosen).
 pub const EMBEDDED_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// A read without a `grpc-timeout` is given this long (chosen: services that look up features wait for less).
+pub const READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+/// The longest that a read may take, whatever its `grpc-timeout` says (chosen).
+pub const READ_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// A batch answers this long before its deadline with what it has (chosen: an answer has to travel, too).
+pub const READ_DEADLINE_MARGIN: Duration = Duration::from_millis(50);
+/// BatchGetItem calls of one BatchGetRows that run at once (chosen: all of 1,000 keys in two rounds).
+pub const READ_CONCURRENT_CALLS: usize = 5;
+/// First ceiling of the wait before unprocessed keys are asked for again (chosen).
+pub const READ_BACKOFF_BASE: Duration = Duration::from_millis(20);
+/// Last ceiling of that wait (chosen).
+pub const READ_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// Projected attributes of one read; beyond, all are fetched (DynamoDB: an expression has at most 4 KB).
+pub const READ_MAX_PROJECTED_ATTRIBUTES: usize = 256;
+/// Bytes of rows in one answer (chosen: a message, less room for its frame). Keys beyond are reported, not dropped.
+pub const READ_MAX_ANSWER_BYTES: usize = MESSAGE_MAX_BYTES - 1024 * 1024;

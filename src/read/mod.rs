@@ -1,1 +1,11 @@
-//! (to be written)
+//! Reads: rows by key, straight from the store, decoded by the table's schema.
+//!
+//! No task hop and no cache: a read sees what DynamoDB has. The caller is `api::read`.
+
+mod backoff;
+mod point;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+pub use point::{PointReader, ReadOptions, ReadOutcome, TableRead, Unavailable};

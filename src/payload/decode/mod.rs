@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 pub use text::Number;
 
+use crate::limits::READ_MAX_PROJECTED_ATTRIBUTES;
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{ListValue, MapEntry, MapValue, Row, StructValue, Value};
 use crate::schema::types::SchemaError;
@@ -110,6 +111,9 @@ impl<'a> RowDecoder<'a> {
             if !attributes.contains(&attribute) {
                 attributes.push(attribute);
             }
+        }
+        if attributes.len() > READ_MAX_PROJECTED_ATTRIBUTES {
+            attributes.clear();
         }
         Ok(Self { columns: fields, ttl_column, attributes: attributes.into() })
     }
