@@ -15,6 +15,7 @@ pub mod key;
 pub mod leaf;
 pub mod number;
 pub mod plan;
+pub mod read_key;
 pub mod reject;
 pub mod rows;
 pub mod target;

@@ -31,14 +31,22 @@ impl Decimal {
             _ => (false, mantissa),
         };
         let mut unscaled: i128 = 0;
-        let (mut scale, mut after_point, mut any) = (0i32, false, false);
+        let (mut scale, mut trailing_zeros, mut after_point, mut any) = (0i32, 0i32, false, false);
         for byte in digits.bytes() {
             match byte {
                 b'.' if !after_point => after_point = true,
                 b'0'..=b'9' => {
                     any = true;
-                    unscaled = unscaled.checked_mul(10)?.checked_add(i128::from(byte - b'0'))?;
                     scale += i32::from(after_point);
+                    // Zeros wait for a digit to follow them: a store may write 1E+90 as ninety of them.
+                    trailing_zeros += 1;
+                    if byte != b'0' {
+                        if unscaled != 0 {
+                            unscaled = unscaled.checked_mul(power_of_ten(trailing_zeros)?)?;
+                        }
+                        unscaled = unscaled.checked_add(i128::from(byte - b'0'))?;
+                        trailing_zeros = 0;
+                    }
                 }
                 _ => return None,
             }
@@ -46,7 +54,7 @@ impl Decimal {
         if !any {
             return None;
         }
-        let scale = scale.checked_sub(exponent)?;
+        let scale = scale.checked_sub(trailing_zeros)?.checked_sub(exponent)?;
         Some(Self { unscaled: if negative { -unscaled } else { unscaled }, scale })
     }
 
@@ -234,9 +242,11 @@ mod tests {
         {
             assert_eq!(Decimal::parse(text).unwrap().canonical_text(), canonical, "{text}");
         }
-        for text in ["", "-", ".", "1.2.3", "1e", "abc", "1 ", "NaN"] {
+        for text in ["", "-", ".", "1.2.3", "1e", "abc", "1 ", "NaN", "--1", "+-1", "0x10", "1e9999999999"] {
             assert_eq!(Decimal::parse(text), None, "{text}");
         }
+        let long = Decimal::parse(&format!("12{}", "0".repeat(89))).unwrap();
+        assert_eq!(long.normalized(), Decimal { unscaled: 12, scale: -89 });
         assert_eq!(Decimal { unscaled: 5, scale: -2 }.plain_text(), "500");
     }
 

@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::point::{ReadOutcome, TableRead, Unavailable};
 use crate::limits::{BATCH_GET_MAX_KEYS, READ_MAX_ANSWER_BYTES, READ_MAX_PROJECTED_ATTRIBUTES};
-use crate::payload::decode::Number;
+use crate::payload::number::Decimal;
 use crate::store::{Attr, BatchGetDone, GetKeys, Item, KeyAttrs, ReadError};
 
 /// What the store said about one key.
@@ -46,7 +46,7 @@ type Identity = Vec<KeyPart>;
 #[derive(PartialEq, Eq, Hash)]
 enum KeyPart {
     Text(String),
-    Number(Number),
+    Number { unscaled: i128, scale: i32 },
     Bytes(Bytes),
 }
 
@@ -202,7 +202,10 @@ impl Source {
 fn key_part(attr: &Attr) -> Option<KeyPart> {
     match attr {
         Attr::S(text) => Some(KeyPart::Text(text.clone())),
-        Attr::N(number) => Number::parse(number).map(KeyPart::Number),
+        Attr::N(number) => {
+            let Decimal { unscaled, scale } = Decimal::parse(number)?.normalized();
+            Some(KeyPart::Number { unscaled, scale })
+        }
         Attr::B(bytes) => Some(KeyPart::Bytes(bytes.clone())),
         _ => None,
     }

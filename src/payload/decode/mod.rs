@@ -6,13 +6,11 @@
 
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-pub use text::Number;
-
+use super::number::{self, Decimal, MICROS_PER_SECOND};
 use crate::limits::READ_MAX_PROJECTED_ATTRIBUTES;
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{ListValue, MapEntry, MapValue, Row, StructValue, Value};
@@ -149,6 +147,7 @@ impl<'a> RowDecoder<'a> {
     }
 }
 
+const SECONDS_PER_DAY: i64 = 86_400;
 const NULL: Value = Value { kind: None };
 
 fn value(kind: Kind) -> Value {
@@ -159,12 +158,12 @@ fn value(kind: Kind) -> Value {
 fn decode_ttl(data_type: &DataType, attr: &Attr) -> Result<Value, DecodeError> {
     let seconds = match attr {
         Attr::Null => return Ok(NULL),
-        Attr::N(number) => Number::parse(number).and_then(Number::to_integer::<i64>),
+        Attr::N(number) => exact::<i64>(number),
         other => return Err(DecodeError::new(data_type, kind_of(other))),
     };
     let kind = seconds.and_then(|seconds| match data_type {
-        DataType::Timestamp => seconds.checked_mul(text::MICROS_PER_SECOND).map(Kind::TimestampMicros),
-        DataType::Date => i32::try_from(seconds.div_euclid(text::SECONDS_PER_DAY)).ok().map(Kind::DateDays),
+        DataType::Timestamp => seconds.checked_mul(MICROS_PER_SECOND).map(Kind::TimestampMicros),
+        DataType::Date => i32::try_from(seconds.div_euclid(SECONDS_PER_DAY)).ok().map(Kind::DateDays),
         DataType::Integer => i32::try_from(seconds).ok().map(|seconds| Kind::IntValue(seconds.into())),
         DataType::Long => Some(Kind::IntValue(seconds)),
         _ => None,
@@ -203,8 +202,7 @@ fn decode_scalar(data_type: &DataType, options: &ColumnOptions, attr: Attr) -> R
             Kind::DoubleValue(non_finite(&name).ok_or("text (S) that names no float")?)
         }
         (T::Decimal { precision, scale }, Attr::N(number)) => {
-            let decimal = Number::parse(&number).and_then(|number| number.to_decimal(*precision, *scale));
-            Kind::DecimalValue(decimal.ok_or("a number (N) with more digits")?)
+            Kind::DecimalValue(decimal_text(&number, *precision, *scale).ok_or("a number (N) with more digits")?)
         }
         (T::String, Attr::S(text)) => Kind::StringValue(text),
         (T::Char(max) | T::Varchar(max), Attr::S(text)) => {
@@ -216,19 +214,17 @@ fn decode_scalar(data_type: &DataType, options: &ColumnOptions, attr: Attr) -> R
             Kind::StringValue(text)
         }
         (T::Boolean, Attr::Bool(boolean)) => Kind::BoolValue(boolean),
-        (T::Boolean, Attr::N(number)) if options.key_as_number => {
-            match Number::parse(&number).and_then(Number::to_integer::<u8>) {
-                Some(0) => Kind::BoolValue(false),
-                Some(1) => Kind::BoolValue(true),
-                _ => return Err("a number (N) other than 0 and 1"),
-            }
-        }
+        (T::Boolean, Attr::N(number)) if options.key_as_number => match exact::<u8>(&number) {
+            Some(0) => Kind::BoolValue(false),
+            Some(1) => Kind::BoolValue(true),
+            _ => return Err("a number (N) other than 0 and 1"),
+        },
         (T::Binary, Attr::B(bytes)) => Kind::BytesValue(bytes),
-        (T::Date, Attr::S(text)) => Kind::DateDays(text::date_days(&text).ok_or("text (S) that is not `YYYY-MM-DD`")?),
+        (T::Date, Attr::S(text)) => Kind::DateDays(date_days(&text).ok_or("text (S) that is not `YYYY-MM-DD`")?),
         (T::Date, Attr::N(number)) => Kind::DateDays(exact(&number).ok_or(NO_INTEGER)?),
         (T::Timestamp, Attr::N(number)) => Kind::TimestampMicros(exact(&number).ok_or(NO_INTEGER)?),
-        (T::Timestamp, Attr::S(text)) => Kind::TimestampMicros(text::utc_micros(&text).ok_or(NO_TIME)?),
-        (T::TimestampNtz, Attr::S(text)) => Kind::TimestampNtzMicros(text::wall_clock_micros(&text).ok_or(NO_TIME)?),
+        (T::Timestamp, Attr::S(text)) => Kind::TimestampMicros(utc_micros(&text).ok_or(NO_TIME)?),
+        (T::TimestampNtz, Attr::S(text)) => Kind::TimestampNtzMicros(number::parse_timestamp(&text).ok_or(NO_TIME)?),
         (T::TimestampNtz, Attr::N(number)) => Kind::TimestampNtzMicros(exact(&number).ok_or(NO_INTEGER)?),
         (T::DayTimeInterval, Attr::N(number)) => Kind::DayTimeIntervalMicros(exact(&number).ok_or(NO_INTEGER)?),
         (T::YearMonthInterval, Attr::N(number)) => Kind::YearMonthIntervalMonths(exact(&number).ok_or(NO_INTEGER)?),
@@ -286,11 +282,9 @@ fn decode_map_key(key_type: &DataType, key: String) -> Option<Kind> {
         DataType::Byte | DataType::Short | DataType::Integer | DataType::Long => {
             Kind::IntValue(integer_of(key_type, &key)?)
         }
-        DataType::Decimal { precision, scale } => {
-            Kind::DecimalValue(Number::parse(&key)?.to_decimal(*precision, *scale)?)
-        }
+        DataType::Decimal { precision, scale } => Kind::DecimalValue(decimal_text(&key, *precision, *scale)?),
         DataType::Boolean => Kind::BoolValue(key.parse().ok()?),
-        DataType::Date => Kind::DateDays(text::date_days(&key)?),
+        DataType::Date => Kind::DateDays(date_days(&key)?),
         _ => return None,
     })
 }
@@ -315,8 +309,23 @@ fn integer_of(data_type: &DataType, number: &str) -> Option<i64> {
     }
 }
 
+/// An integer from any text of it: stores may write 1000 as `1E+3`.
 fn exact<T: TryFrom<i128>>(number: &str) -> Option<T> {
-    Number::parse(number)?.to_integer()
+    T::try_from(Decimal::parse(number)?.rescale(0)?.unscaled).ok()
+}
+
+/// The text of a `decimal(precision, scale)`, trailing zeros restored.
+fn decimal_text(number: &str, precision: u8, scale: i8) -> Option<String> {
+    let exact = Decimal::parse(number)?.rescale(i32::from(scale))?;
+    (exact.unscaled == 0 || exact.digits() <= u32::from(precision)).then(|| exact.plain_text())
+}
+
+fn date_days(text: &str) -> Option<i32> {
+    i32::try_from(number::parse_date(text)?).ok()
+}
+
+fn utc_micros(text: &str) -> Option<i64> {
+    number::parse_timestamp(text.strip_suffix('Z')?)
 }
 
 fn finite<T: Copy, E>(parsed: Result<T, E>, is_finite: fn(T) -> bool) -> Result<T, &'static str> {
