@@ -20,10 +20,12 @@ const NOW: i64 = 1_700_000_000;
 const THROTTLED: ReadError = ReadError::Throttled { reason: ThrottleReason::KeyRange };
 
 type Answer = Result<BatchGetDone, ReadError>;
+/// What is answered to the nth call.
+type Script = Box<dyn Fn(usize, &[GetKeys]) -> Answer + Send + Sync>;
 
 /// A store that answers as a test says, after a latency, and remembers what it was asked.
 struct ScriptedStore {
-    answer: Box<dyn Fn(usize, &[GetKeys]) -> Answer + Send + Sync>,
+    answer: Script,
     latency: Duration,
     calls: Mutex<Vec<Vec<GetKeys>>>,
 }
