@@ -3,6 +3,8 @@
 //! Nothing here does I/O. `types` and `table` are the model; `spark_json` and `ddl` read and print it; `evolve` says which
 //! changes of a model are allowed.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 pub mod ddl;
 pub mod evolve;
 pub mod spark_json;

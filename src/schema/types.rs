@@ -134,7 +134,7 @@ impl Field {
 
 /// Storage choices of one column.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ColumnOptions {
     /// What to do with NaN and infinities.
     pub non_finite: NonFinite,
