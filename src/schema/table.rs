@@ -280,12 +280,14 @@ impl TableDef {
         self.key_attribute(&self.key.sort, &self.key.sort_attribute).map(Some)
     }
 
+    /// Whether a table can have this name.
+    pub fn name_is_valid(name: &str) -> bool {
+        (1..=200).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+    }
+
     /// Checks everything that can be known without DynamoDB.
     pub fn validate(&self) -> Result<(), SchemaError> {
-        let name_ok = !self.name.is_empty()
-            && self.name.len() <= 200
-            && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-        if !name_ok {
+        if !Self::name_is_valid(&self.name) {
             let message =
                 format!("the table name `{}` must be 1 to 200 characters of a-z, A-Z, 0-9, `_`, `-`, `.`", self.name);
             return Err(SchemaError::new("", message));

@@ -1,0 +1,78 @@
+//! What a definition may ask for on this server. An option that is not supported is refused, never ignored.
+
+use super::CatalogError;
+use crate::schema::types::SchemaError;
+use crate::schema::{DataType, Field, StoreAssignment, TableDef};
+
+/// Refuses the options that this server does not carry out.
+pub(super) fn check(def: &TableDef) -> Result<(), CatalogError> {
+    let unsupported: [(bool, &str, &str); 9] = [
+        (
+            def.sequence_by.is_some(),
+            "sequence_by",
+            "ordering by a column is not supported yet; leave it out, and the last arrival wins",
+        ),
+        (
+            def.tombstone_retention.is_some(),
+            "tombstone_retention",
+            "tombstones belong to `sequence_by`, which is not supported yet",
+        ),
+        (def.write_shards > 0, "write_shards", "write sharding is not supported yet"),
+        (def.write_sharding_max_shards > 0, "write_sharding", "write sharding is not supported yet"),
+        (def.series.is_some(), "series", "the time-series layout is not supported yet; rows are stored one by one"),
+        (def.lake.is_some(), "lake", "teeing rows into a lake table is not supported yet"),
+        (
+            def.max_write_units > 0,
+            "max_write_units",
+            "pacing below DynamoDB's own limits is not supported yet; `dynamodb.max_on_demand_write_units` makes DynamoDB itself hold a ceiling",
+        ),
+        (
+            def.store_assignment == StoreAssignment::Ansi,
+            "store_assignment",
+            "ANSI is not supported yet; leave it out or say STRICT",
+        ),
+        (
+            def.store_assignment == StoreAssignment::Legacy,
+            "store_assignment",
+            "LEGACY is not supported yet; leave it out or say STRICT",
+        ),
+    ];
+    if let Some((_, option, reason)) = unsupported.into_iter().find(|(asked, ..)| *asked) {
+        return Err(CatalogError::Unsupported { option: option.to_owned(), reason: reason.to_owned() });
+    }
+    fields("", &def.schema.fields)
+}
+
+fn fields(parent: &str, columns: &[Field]) -> Result<(), CatalogError> {
+    for field in columns {
+        let path = if parent.is_empty() { field.name.clone() } else { format!("{parent}.{}", field.name) };
+        if let Some(text) = &field.options.default_value {
+            match serde_json::from_str::<serde_json::Value>(text) {
+                Ok(value) if !value.is_array() && !value.is_object() => {}
+                Ok(_) => {
+                    let reason = "a default can only be a number, a text, a boolean or null so far".to_owned();
+                    return Err(CatalogError::Unsupported { option: format!("{path}.default_value"), reason });
+                }
+                Err(_) => {
+                    let message = format!("the default `{text}` is not JSON; a text needs quotes: \"{text}\"");
+                    return Err(SchemaError::new(path, message).into());
+                }
+            }
+        }
+        data_type(&path, &field.data_type)?;
+    }
+    Ok(())
+}
+
+fn data_type(path: &str, value: &DataType) -> Result<(), CatalogError> {
+    match value {
+        DataType::Variant => {
+            let reason = "the type variant is not supported yet; use a string or a struct".to_owned();
+            Err(CatalogError::Unsupported { option: path.to_owned(), reason })
+        }
+        DataType::Array { element, .. } => data_type(&format!("{path}[]"), element),
+        DataType::Map { value, .. } => data_type(&format!("{path}{{}}"), value),
+        DataType::Struct(inner) => fields(path, inner),
+        _ => Ok(()),
+    }
+}
