@@ -48,6 +48,12 @@ pub(super) async fn create(client: &Client, definition: &TableDef) -> Result<(),
         .and_then(|request| with_options(request, &definition.dynamodb))
         .map_err(incomplete)?;
     send_create(table, request).await?;
+    complete(client, definition).await
+}
+
+/// What is left to do after CreateTable. May be done again.
+pub(super) async fn complete(client: &Client, definition: &TableDef) -> Result<(), ControlError> {
+    let table = &definition.dynamodb_table;
     wait_until_active(client, table).await?;
     let after_creation = |what: &str, error: ControlError| match error {
         ControlError::Refused { message } => ControlError::Refused {
@@ -188,14 +194,13 @@ fn units(units: u64) -> i64 {
 
 async fn set_ttl(client: &Client, table: &str, column: &str) -> Result<(), ControlError> {
     let ttl = TimeToLiveSpecification::builder().enabled(true).attribute_name(column).build().map_err(incomplete)?;
-    client
-        .update_time_to_live()
-        .table_name(table)
-        .time_to_live_specification(ttl)
-        .send()
-        .await
-        .map_err(|error| control_error(table, &error))?;
-    Ok(())
+    let Err(error) = client.update_time_to_live().table_name(table).time_to_live_specification(ttl).send().await else {
+        return Ok(());
+    };
+    // DynamoDB refuses to set what is set already.
+    let known = client.describe_time_to_live().table_name(table).send().await.ok();
+    let known = known.and_then(|answer| answer.time_to_live_description?.attribute_name);
+    if known.as_deref() == Some(column) { Ok(()) } else { Err(control_error(table, &error)) }
 }
 
 async fn set_recovery(client: &Client, table: &str) -> Result<(), ControlError> {

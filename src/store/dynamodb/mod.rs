@@ -187,6 +187,10 @@ impl Store for DynamoDb {
         Box::pin(control::create(&self.control, definition))
     }
 
+    fn complete_table<'a>(&'a self, definition: &'a TableDef) -> StoreFuture<'a, (), ControlError> {
+        Box::pin(control::complete(&self.control, definition))
+    }
+
     fn delete_table<'a>(&'a self, table: &'a str) -> StoreFuture<'a, (), ControlError> {
         Box::pin(control::delete(&self.control, table))
     }
