@@ -101,7 +101,5 @@ pub const READ_CONCURRENT_CALLS: usize = 5;
 pub const READ_BACKOFF_BASE: Duration = Duration::from_millis(20);
 /// Last ceiling of that wait (chosen).
 pub const READ_BACKOFF_MAX: Duration = Duration::from_millis(500);
-/// Projected attributes of one read; beyond, all are fetched (DynamoDB: an expression has at most 4 KB).
-pub const READ_MAX_PROJECTED_ATTRIBUTES: usize = 256;
 /// Bytes of rows in one answer (chosen: a message, less room for its frame). Keys beyond are reported, not dropped.
 pub const READ_MAX_ANSWER_BYTES: usize = MESSAGE_MAX_BYTES - 1024 * 1024;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::point::{ReadOutcome, TableRead, Unavailable};
-use crate::limits::{BATCH_GET_MAX_KEYS, READ_MAX_ANSWER_BYTES, READ_MAX_PROJECTED_ATTRIBUTES};
+use crate::limits::{BATCH_GET_MAX_KEYS, READ_MAX_ANSWER_BYTES};
 use crate::payload::number::Decimal;
 use crate::store::{Attr, BatchGetDone, GetKeys, Item, KeyAttrs, ReadError};
 
@@ -193,7 +193,7 @@ impl Source {
         }
         let new: Vec<_> = attributes.iter().filter(|name| !self.attributes.contains(name)).cloned().collect();
         self.attributes.extend(new);
-        if attributes.is_empty() || self.attributes.len() > READ_MAX_PROJECTED_ATTRIBUTES {
+        if attributes.is_empty() {
             self.attributes.clear();
         }
     }

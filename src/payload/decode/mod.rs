@@ -5,13 +5,14 @@
 //! does not have are ignored, because old rows and bound tables have them. The caller is `read`.
 
 #[cfg(test)]
+mod round_trip;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::number::{self, Decimal, MICROS_PER_SECOND};
-use crate::limits::READ_MAX_PROJECTED_ATTRIBUTES;
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{ListValue, MapEntry, MapValue, Row, StructValue, Value};
 use crate::schema::types::SchemaError;
@@ -109,9 +110,6 @@ impl<'a> RowDecoder<'a> {
             if !attributes.contains(&attribute) {
                 attributes.push(attribute);
             }
-        }
-        if attributes.len() > READ_MAX_PROJECTED_ATTRIBUTES {
-            attributes.clear();
         }
         Ok(Self { columns: fields, ttl_column, attributes: attributes.into() })
     }

@@ -1,0 +1,213 @@
+//! What the encoder of writes stores is what the decoder reads back: for any schema and any value that fits it.
+
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::*;
+use crate::payload::plan::Plan;
+use crate::payload::rows::{RowsCursor, RowsPlan};
+use crate::proto::v1::RowBatch;
+use crate::schema::{KeyDef, Schema, TimeEncoding};
+use crate::store::WriteOp;
+
+/// A field, and a value of it as reads return it.
+#[derive(Debug, Clone)]
+struct Sample {
+    field: Field,
+    value: Value,
+}
+
+fn sample(data_type: DataType, kind: Kind) -> Sample {
+    Sample { field: Field::new("c", data_type, true), value: value(kind) }
+}
+
+fn with(mut sample: Sample, set: impl FnOnce(&mut ColumnOptions)) -> Sample {
+    set(&mut sample.field.options);
+    sample
+}
+
+/// Doubles that DynamoDB can hold; it has no negative zero.
+fn double() -> impl Strategy<Value = f64> {
+    any::<f64>()
+        .prop_filter("in DynamoDB's range", |v| *v == 0.0 && v.is_sign_positive() || (1e-130..1e126).contains(&v.abs()))
+}
+
+fn float() -> impl Strategy<Value = f32> {
+    any::<f32>().prop_filter("finite", |v| v.is_finite() && (*v != 0.0 || v.is_sign_positive()))
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-c\"\\\\\u{0}-\u{1f}é€😀]{0,12}", any::<String>()]
+}
+
+/// A decimal column and a number of it, with all digits that its scale says.
+fn decimal() -> impl Strategy<Value = (u8, i8, String)> {
+    (1u8..=38, any::<u128>()).prop_flat_map(|(precision, bits)| {
+        let unscaled = (bits % 10u128.pow(u32::from(precision))) as i128;
+        (-6..=precision as i8, any::<bool>()).prop_map(move |(scale, negative)| {
+            let unscaled = if negative { -unscaled } else { unscaled };
+            (precision, scale, Decimal { unscaled, scale: i32::from(scale) }.plain_text())
+        })
+    })
+}
+
+/// Years 0 to 9999, the range that the stored text has.
+fn days() -> std::ops::Range<i32> {
+    -719_528..2_932_896
+}
+
+fn micros() -> std::ops::Range<i64> {
+    i64::from(days().start) * 86_400_000_000..i64::from(days().end) * 86_400_000_000
+}
+
+fn scalar() -> impl Strategy<Value = Sample> {
+    use DataType as T;
+    let encoding = || prop_oneof![Just(None), Just(Some(TimeEncoding::Number)), Just(Some(TimeEncoding::String))];
+    prop_oneof![
+        any::<i8>().prop_map(|v| sample(T::Byte, Kind::IntValue(v.into()))),
+        any::<i16>().prop_map(|v| sample(T::Short, Kind::IntValue(v.into()))),
+        any::<i32>().prop_map(|v| sample(T::Integer, Kind::IntValue(v.into()))),
+        any::<i64>().prop_map(|v| sample(T::Long, Kind::IntValue(v))),
+        float().prop_map(|v| sample(T::Float, Kind::FloatValue(v))),
+        double().prop_map(|v| sample(T::Double, Kind::DoubleValue(v))),
+        prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY)].prop_map(|v| {
+            with(sample(T::Double, Kind::DoubleValue(v)), |options| options.non_finite = NonFinite::String)
+        }),
+        decimal().prop_map(|(precision, scale, v)| sample(T::Decimal { precision, scale }, Kind::DecimalValue(v))),
+        text().prop_map(|v| sample(T::String, Kind::StringValue(v))),
+        "[a-zé]{0,5}".prop_map(|v| sample(T::Varchar(5), Kind::StringValue(v))),
+        any::<bool>().prop_map(|v| sample(T::Boolean, Kind::BoolValue(v))),
+        any::<Vec<u8>>().prop_map(|v| sample(T::Binary, Kind::BytesValue(v.into()))),
+        (days(), encoding()).prop_map(|(v, encoding)| {
+            with(sample(T::Date, Kind::DateDays(v)), |options| options.time_encoding = encoding)
+        }),
+        (micros(), encoding()).prop_map(|(v, encoding)| {
+            with(sample(T::Timestamp, Kind::TimestampMicros(v)), |options| options.time_encoding = encoding)
+        }),
+        (micros(), encoding()).prop_map(|(v, encoding)| {
+            with(sample(T::TimestampNtz, Kind::TimestampNtzMicros(v)), |options| options.time_encoding = encoding)
+        }),
+        any::<i64>().prop_map(|v| sample(T::DayTimeInterval, Kind::DayTimeIntervalMicros(v))),
+        any::<i32>().prop_map(|v| sample(T::YearMonthInterval, Kind::YearMonthIntervalMonths(v))),
+    ]
+}
+
+/// Map keys of a type, with their stored text, which orders the entries that are read.
+fn map_keys() -> impl Strategy<Value = (DataType, Vec<Kind>)> {
+    fn sorted<T>(
+        data_type: DataType,
+        keys: std::collections::BTreeMap<String, T>,
+        kind: fn(T) -> Kind,
+    ) -> (DataType, Vec<Kind>) {
+        (data_type, keys.into_values().map(kind).collect())
+    }
+    prop_oneof![
+        prop::collection::btree_set("[a-z\"é]{1,6}", 0..4)
+            .prop_map(|keys| (DataType::String, keys.into_iter().map(Kind::StringValue).collect())),
+        prop::collection::vec(any::<i16>(), 0..4).prop_map(|keys| {
+            let keys = keys.into_iter().map(|key| (key.to_string(), i64::from(key))).collect();
+            sorted(DataType::Short, keys, Kind::IntValue)
+        }),
+        prop::collection::vec(0..9999i32, 0..4).prop_map(|keys| {
+            let keys = keys.into_iter().map(|key| (number::date_text(key.into()).unwrap(), key)).collect();
+            sorted(DataType::Date, keys, Kind::DateDays)
+        }),
+        prop::collection::vec(0..9999i128, 0..4).prop_map(|keys| {
+            let decimal = |unscaled| Decimal { unscaled, scale: 2 };
+            let keys = keys.into_iter().map(|key| (decimal(key).canonical_text(), decimal(key).plain_text())).collect();
+            sorted(DataType::Decimal { precision: 4, scale: 2 }, keys, Kind::DecimalValue)
+        }),
+    ]
+}
+
+/// Nested values: all elements of an array or map are the one value or null, as they must share their type.
+fn any_sample() -> impl Strategy<Value = Sample> {
+    scalar().prop_recursive(3, 24, 4, |inner| {
+        let nulls = || prop::collection::vec(any::<bool>(), 0..4);
+        let repeat = |value: &Value, null: bool| if null { NULL } else { value.clone() };
+        prop_oneof![
+            (inner.clone(), nulls()).prop_map(move |(element, nulls)| {
+                let values = nulls.into_iter().map(|null| repeat(&element.value, null)).collect();
+                let data_type =
+                    DataType::Array { element: Box::new(element.field.data_type.clone()), contains_null: true };
+                Sample {
+                    field: Field { data_type, ..element.field },
+                    value: value(Kind::ListValue(ListValue { values })),
+                }
+            }),
+            (inner.clone(), map_keys(), any::<bool>()).prop_map(move |(element, (key, keys), null)| {
+                let entry = |kind| MapEntry { key: Some(value(kind)), value: Some(repeat(&element.value, null)) };
+                let entries = keys.into_iter().map(entry).collect();
+                let data_type = DataType::Map {
+                    key: Box::new(key),
+                    value: Box::new(element.field.data_type.clone()),
+                    value_contains_null: true,
+                };
+                Sample {
+                    field: Field { data_type, ..element.field },
+                    value: value(Kind::MapValue(MapValue { entries })),
+                }
+            }),
+            prop::collection::vec((inner, any::<bool>()), 1..4).prop_map(move |members| {
+                let member = |(index, (sample, null)): (usize, (Sample, bool))| {
+                    (Field { name: format!("f{index}"), ..sample.field }, if null { NULL } else { sample.value })
+                };
+                let (fields, values) = members.into_iter().enumerate().map(member).unzip();
+                sample(DataType::Struct(fields), Kind::StructValue(StructValue { values }))
+            }),
+        ]
+    })
+}
+
+/// DynamoDB's JSON as an attribute.
+fn attr(json: &serde_json::Value) -> Attr {
+    let (kind, content) = json.as_object().unwrap().iter().next().unwrap();
+    let text = || content.as_str().unwrap().to_owned();
+    match kind.as_str() {
+        "S" => Attr::S(text()),
+        "N" => Attr::N(text()),
+        "B" => {
+            let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text()).unwrap();
+            Attr::B(bytes.into())
+        }
+        "BOOL" => Attr::Bool(content.as_bool().unwrap()),
+        "NULL" => Attr::Null,
+        "L" => Attr::L(content.as_array().unwrap().iter().map(attr).collect()),
+        "M" => Attr::M(item(content)),
+        other => panic!("{other}"),
+    }
+}
+
+fn item(json: &serde_json::Value) -> Item {
+    json.as_object().unwrap().iter().map(|(name, json)| (name.clone(), attr(json))).collect()
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(samples in prop::collection::vec((any_sample(), any::<bool>()), 1..4)) {
+        let mut fields = vec![Field::new("id", DataType::String, false)];
+        let mut values = vec![value(Kind::StringValue("k".into()))];
+        for (index, (sample, null)) in samples.into_iter().enumerate() {
+            fields.push(Field { name: format!("c{index}"), ..sample.field });
+            values.push(if null { NULL } else { sample.value });
+        }
+        let key = KeyDef {
+            partition: vec!["id".into()],
+            sort: vec![],
+            partition_attribute: "_pk".into(),
+            sort_attribute: "_sk".into(),
+        };
+        let table = TableDef::new("t", Schema { fields }, key, "t");
+        table.validate().unwrap();
+
+        let plan = Plan::compile(&table, &table.schema, WriteOp::Put, 0).unwrap();
+        let rows = RowsPlan::compile(&plan).unwrap();
+        let batch = RowBatch { rows: vec![Row { values: values.clone() }] }.encode_to_vec();
+        let chunk = RowsCursor::new(&batch).next_chunk(&plan, &rows, 1 << 20).unwrap().unwrap();
+        prop_assert_eq!(&chunk.rejects, &vec![]);
+        let json = serde_json::from_slice(&chunk.rows[0].item.json).unwrap();
+
+        let decoder = RowDecoder::try_new(&table, &[]).unwrap();
+        prop_assert_eq!(decoder.decode(item(&json), 0), Ok(Decoded::Row(Row { values })));
+    }
+}
