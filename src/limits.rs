@@ -103,3 +103,19 @@ pub const READ_BACKOFF_BASE: Duration = Duration::from_millis(20);
 pub const READ_BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Bytes of rows in one answer (chosen: a message, less room for its frame). Keys beyond are reported, not dropped.
 pub const READ_MAX_ANSWER_BYTES: usize = MESSAGE_MAX_BYTES - 1024 * 1024;
+/// First wait of a client before it tries again (chosen: above a process restart's jitter, below what people notice).
+pub const CLIENT_BACKOFF_BASE: Duration = Duration::from_millis(100);
+/// Longest wait of a client between two attempts (chosen).
+pub const CLIENT_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// A writer without progress for this long gives up, unless told otherwise (chosen: outlives a rolling restart).
+pub const CLIENT_RETRY_FOR: Duration = Duration::from_secs(300);
+/// A writer tries this long to open its first call, unless told otherwise (chosen: a wrong port should be noticed).
+pub const CLIENT_OPEN_FOR: Duration = Duration::from_secs(10);
+/// A connection attempt of a client may take this long (chosen).
+pub const CLIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A unary call of a client may take this long with all attempts, unless told otherwise (chosen).
+pub const CLIENT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Attempts of a unary call (chosen).
+pub const CLIENT_CALL_ATTEMPTS: u32 = 3;
+/// How long a client waits for the status after the last message of a call (chosen).
+pub const CLIENT_TRAILER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,1 +1,178 @@
-//! (to be written)
+//! The `forebay` command: a file per subcommand, thin, on top of [`crate::client`].
+//!
+//! Promises to scripts: errors are one sentence on stderr after `forebay: error:`; with `--json` stdout gets exactly one JSON
+//! object, and progress and logs go to stderr; the exit code is one of [`Exit`].
+//!
+//! Caller: `main.rs`. A subcommand is an `Args` struct and a `run` that returns an [`Exit`] or a [`CliError`].
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use tonic::Code;
+
+use crate::client::{self, Client, ClientError};
+
+mod completions;
+
+/// Why the process ended, as its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything was done.
+    Ok = 0,
+    /// It was done, but some rows were not accepted.
+    Rejected = 1,
+    /// The arguments, the configuration or the input are wrong; nothing more was done than the message says.
+    Usage = 2,
+    /// What was asked for is not there.
+    NotFound = 3,
+    /// The gateway cannot be reached, refuses the caller, or ended the call.
+    Gateway = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A sentence for people and an exit code for programs.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CliError {
+    /// The exit code.
+    pub exit: Exit,
+    /// The sentence.
+    pub message: String,
+}
+
+impl CliError {
+    /// The arguments, configuration or input are wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, message: message.into() }
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::BadEndpoint { .. } | ClientError::Convert(_) => Exit::Usage,
+            ClientError::RowTooLarge { .. } | ClientError::WrongPayload { .. } => Exit::Usage,
+            ClientError::Refused { code: Code::NotFound, .. } => Exit::NotFound,
+            ClientError::Refused {
+                code: Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::Unimplemented,
+                ..
+            } => Exit::Usage,
+            _ => Exit::Gateway,
+        };
+        Self { exit, message: error.to_string() }
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    /// Only for stdout: errors of files are made where the file's name is known.
+    fn from(error: std::io::Error) -> Self {
+        Self { exit: Exit::Usage, message: format!("cannot write to standard output: {error}") }
+    }
+}
+
+/// An ingestion gateway for DynamoDB: typed streaming writes and point reads over gRPC.
+#[derive(Debug, Parser)]
+#[command(name = "forebay", version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 done, but some rows were rejected; 2 wrong usage, configuration or \
+                          input; 3 not found; 4 the gateway cannot be reached or refused.";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// How client commands reach the gateway.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ClientArgs {
+    /// The gateway
+    #[arg(long, env = "FOREBAY_ENDPOINT", default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    pub endpoint: String,
+}
+
+impl ClientArgs {
+    /// A client; the connection is made by its first call.
+    pub fn connect(&self) -> Result<Client, CliError> {
+        Ok(client::connect(&self.endpoint)?)
+    }
+}
+
+/// Parses the arguments, runs the command, prints what went wrong.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage_error(&error),
+    };
+    match run(cli.command) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            report(&error.message);
+            error.exit.into()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Exit, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::usage(format!("cannot start the run-time: {error}")))?;
+    let exit = runtime.block_on(async {
+        match command {
+            Command::Completions(args) => completions::run(&args, &mut Cli::command()),
+        }
+    });
+    // A reader that waits for standard input would hold the process until somebody types.
+    runtime.shutdown_background();
+    exit
+}
+
+/// One sentence on stderr. Nothing can be done where even that fails.
+pub(crate) fn report(message: &str) {
+    writeln!(std::io::stderr().lock(), "forebay: error: {message}").unwrap_or_default();
+}
+
+/// clap's own errors: help and version go to stdout with code 0; the rest is a sentence and where to look.
+fn usage_error(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // As with every tool, `forebay --help | head -1` is no error.
+        error.print().unwrap_or_default();
+        return ExitCode::SUCCESS;
+    }
+    let styled = error.render();
+    let text = if std::io::stderr().is_terminal() { styled.ansi().to_string() } else { styled.to_string() };
+    let text = text.trim_start_matches("error: ");
+    write!(std::io::stderr().lock(), "forebay: error: {text}").unwrap_or_default();
+    Exit::Usage.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_refusal_for_what_the_caller_sent_is_a_usage_error_and_a_broken_gateway_is_not() {
+        let refused = |code| ClientError::Refused { code, reason: String::new(), message: "no".to_owned() };
+        assert_eq!(CliError::from(refused(Code::InvalidArgument)).exit, Exit::Usage);
+        assert_eq!(CliError::from(refused(Code::PermissionDenied)).exit, Exit::Gateway);
+        let error = ClientError::Unreachable { endpoint: "http://x".to_owned(), message: "refused".to_owned() };
+        assert_eq!(CliError::from(error).exit, Exit::Gateway);
+    }
+}
