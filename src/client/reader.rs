@@ -105,7 +105,7 @@ impl Reader {
         let asked: Vec<usize> = requests.iter().map(|request| request.keys.len()).collect();
         let request = BatchGetRowsRequest { requests, consistency: self.consistency().into() };
         let call = async |channel, request| {
-            ReadServiceClient::new(channel).max_decoding_message_size(usize::MAX).batch_get_rows(request).await
+            ReadServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX_BYTES).batch_get_rows(request).await
         };
         let answer = self.client.unary(self.deadline, request, call).await?;
         if !answer.results.iter().map(|result| result.rows.len()).eq(asked) {

@@ -178,7 +178,7 @@ pub struct Writer {
 #[derive(Debug)]
 enum PayloadKind {
     Rows,
-    Arrow(ArrowEncoder),
+    Arrow(Box<ArrowEncoder>),
 }
 
 impl Writer {
@@ -224,9 +224,10 @@ impl Writer {
         let max_rows = (limits.max_batch_rows as usize).max(1);
         let payload = match arrow {
             None => PayloadKind::Rows,
-            Some(schema) => PayloadKind::Arrow(
-                ArrowEncoder::try_new(schema, compression, target_bytes, max_rows).map_err(arrow_error)?,
-            ),
+            Some(schema) => {
+                let encoder = ArrowEncoder::try_new(schema, compression, target_bytes, max_rows);
+                PayloadKind::Arrow(Box::new(encoder.map_err(arrow_error)?))
+            }
         };
         let max_message_bytes = usize::try_from(limits.max_message_bytes).unwrap_or(usize::MAX);
         Ok(Self {
