@@ -79,6 +79,8 @@ pub const STORE_READ_BACKOFF_MAX: Duration = Duration::from_millis(500);
 pub const STORE_CONTROL_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a control call may take with all its retries (chosen).
 pub const STORE_CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+/// First back-off of a control call's retries (chosen: an unreachable endpoint should be said within a second).
+pub const STORE_CONTROL_BACKOFF: Duration = Duration::from_millis(100);
 /// How long a table may take to become active, or to be gone (chosen: AWS needs seconds, rarely a minute).
 pub const STORE_TABLE_WAIT: Duration = Duration::from_secs(180);
 /// First pause between looks at a table that is changing (chosen: local stores are done at once).

@@ -1,5 +1,7 @@
 //! The store over the embedded DynamoDB: what is written is read back, tables come and go, a folder keeps its rows.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -269,4 +271,47 @@ async fn an_embedded_store_stops_at_once_although_its_clients_stay_connected() {
     drop(embedded);
     assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(store.check_access("ctl").await.is_err());
+}
+
+/// Names the folder for [`writes_until_it_is_killed`].
+const KILLED_IN: &str = "FOREBAY_TEST_KILLED_IN";
+
+#[tokio::test]
+async fn what_was_confirmed_survives_a_killed_process() {
+    use std::io::BufRead as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "writes_until_it_is_killed", "--ignored", "--nocapture"])
+        .env(KILLED_IN, folder.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let confirmed = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("confirmed ")?.parse().ok());
+    let last: i64 = confirmed.take(20).last().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let embedded = Embedded::start(Some(folder.path())).unwrap();
+    let store = DynamoDb::connect(&embedded.store_config()).await.unwrap();
+    let wanted: Vec<KeyAttrs> = (0..last).map(|n| key("a", n)).collect();
+    for some in wanted.chunks(100) {
+        let done = store.batch_get(vec![keys("tbl", some.to_vec(), &["id", "n"])]).await.unwrap();
+        assert_eq!(done.items[0].len(), some.len());
+    }
+}
+
+#[tokio::test]
+#[ignore = "the process that `what_was_confirmed_survives_a_killed_process` starts and kills"]
+async fn writes_until_it_is_killed() {
+    let Some(folder) = std::env::var_os(KILLED_IN) else { return };
+    let embedded = Embedded::start(Some(folder.as_ref())).unwrap();
+    let store = DynamoDb::connect(&embedded.store_config()).await.unwrap();
+    store.create_table(&definition("tbl")).await.unwrap();
+    for first in (0..).step_by(25) {
+        let items = (first..first + 25).map(|n| put("a", n, "")).collect();
+        store.batch_write(batch("tbl", items)).await.unwrap();
+        println!("confirmed {}", first + 25);
+    }
 }

@@ -31,8 +31,8 @@ use super::{
     TableDescription, WriteDone, WriteError, WriteItem,
 };
 use crate::limits::{
-    STORE_CONNECT_TIMEOUT, STORE_CONTROL_ATTEMPT_TIMEOUT, STORE_CONTROL_TIMEOUT, STORE_READ_ATTEMPTS,
-    STORE_READ_BACKOFF, STORE_READ_BACKOFF_MAX,
+    STORE_CONNECT_TIMEOUT, STORE_CONTROL_ATTEMPT_TIMEOUT, STORE_CONTROL_BACKOFF, STORE_CONTROL_TIMEOUT,
+    STORE_READ_ATTEMPTS, STORE_READ_BACKOFF, STORE_READ_BACKOFF_MAX,
 };
 use crate::schema::table::TableDef;
 
@@ -130,12 +130,13 @@ impl DynamoDb {
                     .build(),
             )
             .stalled_stream_protection(no_stall_check);
-        let control = shared.retry_config(RetryConfig::standard()).timeout_config(
-            connect(STORE_CONTROL_ATTEMPT_TIMEOUT)
-                .operation_attempt_timeout(STORE_CONTROL_ATTEMPT_TIMEOUT)
-                .operation_timeout(STORE_CONTROL_TIMEOUT)
-                .build(),
-        );
+        let control =
+            shared.retry_config(RetryConfig::standard().with_initial_backoff(STORE_CONTROL_BACKOFF)).timeout_config(
+                connect(STORE_CONTROL_ATTEMPT_TIMEOUT)
+                    .operation_attempt_timeout(STORE_CONTROL_ATTEMPT_TIMEOUT)
+                    .operation_timeout(STORE_CONTROL_TIMEOUT)
+                    .build(),
+            );
         Self {
             writer: write::Writer { client: Client::from_conf(write.build()), attempt_timeout },
             read: Client::from_conf(read.build()),
