@@ -1,1 +1,5 @@
-//! (to be written)
+//! The gRPC handlers, and the only place where domain types meet protobuf types and gRPC statuses.
+
+pub mod convert;
+pub mod status;
+pub mod table;

@@ -1,0 +1,123 @@
+//! `TableService`: definitions, over the [`Catalog`].
+
+use std::future::Future;
+use std::time::{Duration, UNIX_EPOCH};
+
+use tonic::{Request, Response, Status};
+
+use super::{convert, status};
+use crate::catalog::{ApplyResult, Catalog, CatalogError};
+use crate::proto::v1::table_service_server::TableService;
+use crate::proto::v1::{self};
+
+/// Tables in one answer of ListTables, at most.
+const PAGE_MAX: usize = 1000;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct TableApi {
+    catalog: Catalog,
+}
+
+impl TableApi {
+    /// The service over a catalog.
+    pub fn new(catalog: Catalog) -> Self {
+        Self { catalog }
+    }
+}
+
+/// Runs a change to its end even when the caller goes away: a change cut short is repaired by the next one, but it need not
+/// come to that.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, CatalogError>> + Send + 'static,
+) -> Result<T, Status> {
+    match tokio::spawn(change).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(status::internal("the change of the table was interrupted")),
+    }
+}
+
+#[tonic::async_trait]
+impl TableService for TableApi {
+    async fn apply_table(
+        &self,
+        request: Request<v1::ApplyTableRequest>,
+    ) -> Result<Response<v1::ApplyTableResponse>, Status> {
+        let request = request.into_inner();
+        let table = request.table.ok_or_else(|| status::invalid_argument("table", "is missing"))?;
+        let def = convert::table_from_proto("table", &table)?;
+        let (catalog, dry_run) = (self.catalog.clone(), request.dry_run);
+        let outcome = to_the_end(async move { catalog.apply(def, dry_run).await }).await?;
+        let result = match outcome.result {
+            ApplyResult::Created => v1::ApplyResult::Created,
+            ApplyResult::Bound => v1::ApplyResult::Bound,
+            ApplyResult::Evolved => v1::ApplyResult::Evolved,
+            ApplyResult::Unchanged => v1::ApplyResult::Unchanged,
+        };
+        Ok(Response::new(v1::ApplyTableResponse {
+            table: Some(convert::table_to_proto(&outcome.version.def)),
+            schema_version: outcome.version.version,
+            result: result.into(),
+            changes: outcome.changes,
+        }))
+    }
+
+    async fn get_table(&self, request: Request<v1::GetTableRequest>) -> Result<Response<v1::GetTableResponse>, Status> {
+        let request = request.into_inner();
+        let version = self.catalog.get_version(&request.name, request.schema_version).await?;
+        Ok(Response::new(v1::GetTableResponse {
+            table: Some(convert::table_to_proto(&version.def)),
+            schema_version: version.version,
+            applied_at: Some((UNIX_EPOCH + Duration::from_millis(version.applied_at_ms)).into()),
+        }))
+    }
+
+    async fn list_tables(
+        &self,
+        request: Request<v1::ListTablesRequest>,
+    ) -> Result<Response<v1::ListTablesResponse>, Status> {
+        let request = request.into_inner();
+        let page_size = match request.page_size as usize {
+            0 => PAGE_MAX,
+            size => size.min(PAGE_MAX),
+        };
+        let tables = self.catalog.list().await?;
+        // The token is the last name shown, so that tables which come and go between two pages shift nothing.
+        let mut rest = tables.iter().skip_while(|table| table.def.name <= request.page_token).peekable();
+        let page: Vec<_> = rest.by_ref().take(page_size).map(|table| summary(table)).collect();
+        let next_page_token = match (rest.peek(), page.last()) {
+            (Some(_), Some(last)) => last.name.clone(),
+            _ => String::new(),
+        };
+        Ok(Response::new(v1::ListTablesResponse { tables: page, next_page_token }))
+    }
+
+    async fn drop_table(
+        &self,
+        request: Request<v1::DropTableRequest>,
+    ) -> Result<Response<v1::DropTableResponse>, Status> {
+        let request = request.into_inner();
+        let catalog = self.catalog.clone();
+        let deleted = to_the_end(async move { catalog.drop_table(&request.name, request.force).await }).await?;
+        Ok(Response::new(v1::DropTableResponse { deleted }))
+    }
+
+    async fn check_rows(
+        &self,
+        _request: Request<v1::CheckRowsRequest>,
+    ) -> Result<Response<v1::CheckRowsResponse>, Status> {
+        let message = "CheckRows is not supported yet";
+        Err(status::unimplemented(status::reason::NOT_SUPPORTED, message))
+    }
+}
+
+fn summary(table: &crate::catalog::TableVersion) -> v1::TableSummary {
+    v1::TableSummary {
+        name: table.def.name.clone(),
+        dynamodb_table: table.def.dynamodb_table.clone(),
+        ownership: convert::ownership_to_proto(table.def.ownership).into(),
+        schema_version: table.version,
+        key: Some(convert::key_to_proto(&table.def.key)),
+        column_count: u32::try_from(table.def.schema.fields.len()).unwrap_or(u32::MAX),
+    }
+}
