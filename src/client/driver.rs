@@ -411,3 +411,6 @@ impl From<Violation> for ClientError {
         Self::Protocol { message: violation.0 }
     }
 }
+
+#[cfg(test)]
+mod tests;

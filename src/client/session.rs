@@ -396,3 +396,6 @@ fn add_call(totals: &mut Receipt, call: &v1::Receipt) {
     let limited = call.rate_limited_for.and_then(|time| Duration::try_from(time).ok());
     totals.rate_limited_for += limited.unwrap_or_default();
 }
+
+#[cfg(test)]
+mod tests;
