@@ -273,6 +273,29 @@ async fn an_embedded_store_stops_at_once_although_its_clients_stay_connected() {
     assert!(store.check_access("ctl").await.is_err());
 }
 
+/// A child process that runs one ignored test of this file.
+fn run_alone(test: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
+    command
+}
+
+#[test]
+fn a_proxy_in_the_environment_is_not_asked_for_this_machine() {
+    let mut child = run_alone("uses_an_embedded_store");
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        child.env(name, "http://127.0.0.1:1");
+    }
+    let output = child.env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test]
+#[ignore = "the process that `a_proxy_in_the_environment_is_not_asked_for_this_machine` starts"]
+async fn uses_an_embedded_store() {
+    local().await.store.ensure_control_table("ctl").await.unwrap();
+}
+
 /// Names the folder for [`writes_until_it_is_killed`].
 const KILLED_IN: &str = "FOREBAY_TEST_KILLED_IN";
 
@@ -281,8 +304,7 @@ async fn what_was_confirmed_survives_a_killed_process() {
     use std::io::BufRead as _;
 
     let folder = tempfile::tempdir().unwrap();
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "writes_until_it_is_killed", "--ignored", "--nocapture"])
+    let mut child = run_alone("writes_until_it_is_killed")
         .env(KILLED_IN, folder.path())
         .stdout(std::process::Stdio::piped())
         .spawn()

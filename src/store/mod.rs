@@ -33,7 +33,7 @@ pub enum WriteOp {
 ///
 /// `json` is one object: the item for a put, the key for a delete. In both the key attributes come first, so that
 /// `json[1..1 + key_len]` is the canonical text of the key: equal keys have equal text.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct WriteItem {
     /// What to do.
     pub op: WriteOp,
@@ -47,6 +47,14 @@ impl WriteItem {
     /// The canonical text of the key, without braces.
     pub fn key_text(&self) -> &[u8] {
         &self.json[1..1 + self.key_len as usize]
+    }
+}
+
+impl std::fmt::Debug for WriteItem {
+    /// Without the row's contents, which have no business in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes = self.json.len();
+        f.debug_struct("WriteItem").field("op", &self.op).field("bytes", &bytes).finish_non_exhaustive()
     }
 }
 
@@ -342,7 +350,7 @@ pub struct ControlRecord {
 }
 
 /// How a store is reached.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StoreConfig {
     /// Any DynamoDB-compatible endpoint; `None` for AWS.
     pub endpoint_url: Option<String>,
@@ -356,6 +364,20 @@ pub struct StoreConfig {
     pub read_attempt_timeout: Duration,
     /// How long a read may take with all its retries.
     pub read_timeout: Duration,
+}
+
+impl std::fmt::Debug for StoreConfig {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreConfig")
+            .field("endpoint_url", &self.endpoint_url)
+            .field("region", &self.region)
+            .field("static_credentials", &self.static_credentials.as_ref().map(|(id, _)| id))
+            .field("write_attempt_timeout", &self.write_attempt_timeout)
+            .field("read_attempt_timeout", &self.read_attempt_timeout)
+            .field("read_timeout", &self.read_timeout)
+            .finish()
+    }
 }
 
 impl Default for StoreConfig {

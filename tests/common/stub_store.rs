@@ -45,7 +45,7 @@ pub(crate) struct StubOptions {
 }
 
 /// What the stub has seen.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct StubStats {
     /// BatchWriteItem calls.
     pub(crate) batch_calls: u64,
@@ -64,7 +64,7 @@ pub(crate) struct StubStats {
     /// BatchWriteItem calls by their number of items: index 25 is a full call.
     pub(crate) calls_by_items: Vec<u64>,
     /// Mean items of a BatchWriteItem.
-    pub(crate) mean_items: String,
+    pub(crate) mean_items: f64,
 }
 
 #[derive(Debug, Default)]
@@ -150,7 +150,7 @@ impl Counters {
             write_bytes: load(&self.write_bytes),
             read_calls: load(&self.read_calls),
             refused: load(&self.refused),
-            mean_items: format!("{:.2}", items as f64 / calls.max(1) as f64),
+            mean_items: items as f64 / calls.max(1) as f64,
             calls_by_items,
         }
     }

@@ -1,10 +1,11 @@
 //! DynamoDB by the AWS SDK: the only place that names it.
 //!
-//! Three clients over one configuration, because they differ in who retries: the **write** client makes one attempt and
+//! Three clients over one configuration and one HTTP client, because they differ in who retries: the **write** client makes one attempt and
 //! sends bytes of ours (`body`); the **read** client retries briefly; the **control** client has patience.
 //!
 //! - `body`: write requests as bytes, carried through the SDK
 //! - `write`, `read`, `control`, `records`: the operations
+//! - `http`: the HTTP client that they share
 //! - `attr`: values and keys between the SDK and the trait
 //! - `errors`: what an SDK error means
 
@@ -12,6 +13,7 @@ mod attr;
 mod body;
 mod control;
 mod errors;
+mod http;
 mod read;
 mod records;
 #[cfg(test)]
@@ -100,7 +102,8 @@ impl DynamoDb {
             Some(endpoint) => format!("the endpoint {endpoint}"),
             None => format!("DynamoDB in {region}"),
         };
-        Ok(Self::from_builder(Builder::from(&loaded), config, place))
+        let shared = Builder::from(&loaded).http_client(http::client(loaded.endpoint_url()));
+        Ok(Self::from_builder(shared, config, place))
     }
 
     fn from_builder(shared: Builder, config: &StoreConfig, place: String) -> Self {

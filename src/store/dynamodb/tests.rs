@@ -435,3 +435,11 @@ async fn only_what_a_definition_asks_for_is_in_create_table() {
     );
     assert_eq!(body["DeletionProtectionEnabled"], true);
 }
+
+#[test]
+fn neither_rows_nor_secrets_are_in_what_is_logged() {
+    let config = config("http://127.0.0.1:1");
+    let item = put(r#""id":{"S":"private"}"#, "");
+    let logged = format!("{config:?} {item:?} {:?}", three_items());
+    assert!(!logged.contains("secret") && !logged.contains("private") && !logged.contains("1.50"), "{logged}");
+}
