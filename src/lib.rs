@@ -21,7 +21,7 @@
 //! schema      types, tables, and the texts they are written in
 //! telemetry   logging set-up; every instrument in one file
 //! proto       the generated types
-//! limits, shutdown
+//! yaml, limits, shutdown
 //! ```
 //!
 //! Imports go down this list only (`pool` and `read` do not know each other). A written row crosses two task hops: the
@@ -44,3 +44,4 @@ pub mod server;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod yaml;
