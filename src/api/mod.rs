@@ -1,5 +1,7 @@
 //! The gRPC handlers, and the only place where domain types meet protobuf types and gRPC statuses.
 
 pub mod convert;
+mod deadline;
+pub mod read;
 pub mod status;
 pub mod table;

@@ -1,7 +1,7 @@
 //! Point reads: one row, or many rows of several tables, each with its own outcome.
 //!
 //! A key that the store did not answer for is [`ReadOutcome::Unavailable`], never "not found". A batch answers with what
-//! it has when its deadline nears. Memory is bounded: what does not fit into one answer is reported and not fetched on.
+//! it has at its deadline. Memory is bounded: what does not fit into one answer is reported and not fetched on.
 //! Time is tokio's; the wall clock that decides about expiry is passed in.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::backoff::Backoff;
 use super::wanted::{Fetched, Wanted};
-use crate::limits::{READ_CONCURRENT_CALLS, READ_DEADLINE_MARGIN, READ_MAX_ANSWER_BYTES};
+use crate::limits::{READ_CONCURRENT_CALLS, READ_MAX_ANSWER_BYTES};
 use crate::payload::decode::{DecodeError, Decoded, RowDecoder};
 use crate::proto::v1::Row;
 use crate::store::{Attr, GetKeys, Item, KeyAttrs, ReadError, Store, ThrottleReason};
@@ -34,8 +34,8 @@ pub struct TableRead<'a> {
 pub struct ReadOptions {
     /// Strongly consistent.
     pub strong: bool,
-    /// When the caller stops waiting.
-    pub deadline: Instant,
+    /// When to answer with what there is.
+    pub answer_by: Instant,
     /// The wall clock, in seconds since the epoch: rows whose time to live is not later have expired.
     pub now_epoch_seconds: i64,
 }
@@ -122,7 +122,7 @@ impl PointReader {
         let mut backoff = Backoff::default();
         let mut why = Unavailable::Deadline;
         loop {
-            match timeout_at(options.deadline, self.store.get(request.clone())).await {
+            match timeout_at(options.answer_by, self.store.get(request.clone())).await {
                 Err(_elapsed) => return ReadOutcome::Unavailable(why),
                 Ok(Err(throttled @ ReadError::Throttled { .. })) => why = throttled.into(),
                 Ok(answer) => {
@@ -130,7 +130,7 @@ impl PointReader {
                     return ReadOutcome::of(fetched, decoder, options.now_epoch_seconds);
                 }
             }
-            if !wait(backoff.next_delay(), options.deadline).await {
+            if !wait(backoff.next_delay(), options.answer_by).await {
                 return ReadOutcome::Unavailable(why);
             }
         }
@@ -138,18 +138,15 @@ impl PointReader {
 
     /// Reads rows of several tables: for each table, in order, an outcome for each key, in order.
     ///
-    /// Equal keys are fetched once. Answers a little before the deadline with what there is.
+    /// Equal keys are fetched once. What is not there by the deadline is unavailable.
     pub async fn batch_get(&self, tables: &[TableRead<'_>], options: ReadOptions) -> Vec<Vec<ReadOutcome>> {
-        let remaining = options.deadline.saturating_duration_since(Instant::now());
-        // A fifth at most, so that a short deadline is not eaten up by its margin.
-        let until = options.deadline - READ_DEADLINE_MARGIN.min(remaining / 5);
         let mut wanted = Wanted::gather(tables);
         let calls = wanted.calls();
         let batch = Batch {
             store: self.store.as_ref(),
             wanted: &wanted,
             strong: options.strong,
-            until,
+            until: options.answer_by,
             room_bytes: AtomicUsize::new(READ_MAX_ANSWER_BYTES),
         };
         let fetching: Vec<_> = calls.into_iter().map(|call| batch.fetch(call)).collect();

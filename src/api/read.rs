@@ -1,0 +1,216 @@
+//! `ReadService`: rows by key, over the [`Catalog`] and the [`PointReader`].
+//!
+//! What is wrong with the request ends the call; what happens to a key is that key's status. A table that does not exist
+//! looks like one that the caller may not read.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+use futures_util::stream::BoxStream;
+use tokio::time::timeout_at;
+use tonic::{Request, Response, Status};
+
+use super::convert::{self, FieldError};
+use super::deadline::Deadline;
+use super::status;
+use crate::catalog::{Catalog, CatalogError, TableVersion};
+use crate::limits::READ_MAX_KEYS;
+use crate::payload::decode::{ProjectionError, RowDecoder};
+use crate::payload::read_key::{KeyPlan, KeysError};
+use crate::proto::v1::read_service_server::ReadService;
+use crate::proto::v1::{self, Consistency, ReadStatus, RowKey, RowResult};
+use crate::read::{PointReader, ReadOptions, ReadOutcome, TableRead, Unavailable};
+use crate::store::{KeyAttrs, ReadError};
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct ReadApi {
+    catalog: Catalog,
+    reader: PointReader,
+}
+
+impl ReadApi {
+    /// The service over a catalog and a reader.
+    pub fn new(catalog: Catalog, reader: PointReader) -> Self {
+        Self { catalog, reader }
+    }
+
+    /// The table's newest version, if the catalog answers in time.
+    async fn table(&self, name: &str, deadline: Deadline) -> Result<Arc<TableVersion>, TableFault> {
+        match timeout_at(deadline.answer_by, self.catalog.get(name)).await {
+            Err(_elapsed) => Err(TableFault::Call(deadline_exceeded())),
+            Ok(Ok(version)) => Ok(version),
+            Ok(Err(CatalogError::NotFound { .. })) => Err(TableFault::Denied),
+            Ok(Err(error)) => Err(TableFault::Call(error.into())),
+        }
+    }
+}
+
+/// Why a table's definition is not there.
+enum TableFault {
+    /// There is no such table for this caller.
+    Denied,
+    /// Nobody knows: the call ends.
+    Call(Status),
+}
+
+#[tonic::async_trait]
+impl ReadService for ReadApi {
+    async fn get_row(&self, request: Request<v1::GetRowRequest>) -> Result<Response<v1::GetRowResponse>, Status> {
+        let (deadline, request) = accept(request)?;
+        let options = options(request.consistency, deadline)?;
+        let table = match self.table(&request.table, deadline).await {
+            Ok(table) => table,
+            Err(TableFault::Denied) => return Err(status::permission_denied_table(&request.table)),
+            Err(TableFault::Call(status)) => return Err(status),
+        };
+        let decoder = decoder("columns", &table, &request.columns)?;
+        let key = request.key.ok_or_else(|| FieldError::new("key", "is missing"))?;
+        let key = encode_keys(&table, vec![key], |_| "key".to_owned())?.swap_remove(0);
+
+        let outcome = self.reader.get_row(table.dynamodb_table.clone(), &decoder, key, options).await;
+        match &outcome {
+            ReadOutcome::Unavailable(Unavailable::Deadline) if deadline.from_client => return Err(deadline_exceeded()),
+            ReadOutcome::Unavailable(Unavailable::Store(error)) if !is_passing(error) => {
+                return Err(error.clone().into());
+            }
+            _ => {}
+        }
+        let RowResult { status, row, message } = row_result(outcome);
+        let columns = Some(columns(&decoder));
+        Ok(Response::new(v1::GetRowResponse { status, row, columns, message }))
+    }
+
+    async fn batch_get_rows(
+        &self,
+        request: Request<v1::BatchGetRowsRequest>,
+    ) -> Result<Response<v1::BatchGetRowsResponse>, Status> {
+        let (deadline, request) = accept(request)?;
+        let options = options(request.consistency, deadline)?;
+        let keys: usize = request.requests.iter().map(|request| request.keys.len()).sum();
+        if keys > READ_MAX_KEYS || request.requests.len() > READ_MAX_KEYS {
+            let tables = request.requests.len();
+            let message = format!("{keys} keys of {tables} tables; at most {READ_MAX_KEYS} keys are allowed in a call");
+            return Err(status::invalid_argument("requests", message));
+        }
+
+        let found = join_all(request.requests.iter().map(|request| self.table(&request.table, deadline))).await;
+        let mut tables = Vec::with_capacity(found.len());
+        for found in found {
+            tables.push(match found {
+                Ok(table) => Some(table),
+                Err(TableFault::Denied) => None,
+                Err(TableFault::Call(status)) => return Err(status),
+            });
+        }
+        let mut reads = Vec::with_capacity(tables.len());
+        let mut answers = Vec::with_capacity(tables.len());
+        for (index, (request, table)) in request.requests.into_iter().zip(&tables).enumerate() {
+            match table {
+                Some(table) => {
+                    let decoder = decoder(&format!("requests[{index}].columns"), table, &request.columns)?;
+                    let keys = encode_keys(table, request.keys, |key| format!("requests[{index}].keys[{key}]"))?;
+                    let columns = Some(columns(&decoder));
+                    reads.push(TableRead { dynamodb_table: table.dynamodb_table.clone(), decoder, keys });
+                    answers.push((true, v1::TableRows { table: request.table, columns, rows: Vec::new() }));
+                }
+                None => {
+                    let denied = status::permission_denied_table(&request.table).message().to_owned();
+                    let row = RowResult { status: ReadStatus::Denied.into(), row: None, message: denied };
+                    let rows = vec![row; request.keys.len()];
+                    answers.push((false, v1::TableRows { table: request.table, columns: None, rows }));
+                }
+            }
+        }
+
+        let mut outcomes = self.reader.batch_get(&reads, options).await.into_iter();
+        let answer = |(read, mut answer): (bool, v1::TableRows)| {
+            if read {
+                answer.rows = outcomes.next().unwrap_or_default().into_iter().map(row_result).collect();
+            }
+            answer
+        };
+        let results = answers.into_iter().map(answer).collect();
+        Ok(Response::new(v1::BatchGetRowsResponse { results }))
+    }
+
+    type ReadRangeStream = BoxStream<'static, Result<v1::ReadRangeResponse, Status>>;
+
+    async fn read_range(
+        &self,
+        _request: Request<v1::ReadRangeRequest>,
+    ) -> Result<Response<Self::ReadRangeStream>, Status> {
+        let message = "ReadRange is not supported yet; GetRow and BatchGetRows read rows by their whole key";
+        Err(status::unimplemented(status::reason::NOT_SUPPORTED, message))
+    }
+
+    type ReadSeriesStream = BoxStream<'static, Result<v1::ReadSeriesResponse, Status>>;
+
+    async fn read_series(
+        &self,
+        _request: Request<v1::ReadSeriesRequest>,
+    ) -> Result<Response<Self::ReadSeriesStream>, Status> {
+        let message = "ReadSeries is not supported yet, nor is the time-series layout that it reads";
+        Err(status::unimplemented(status::reason::NOT_SUPPORTED, message))
+    }
+}
+
+fn accept<T>(request: Request<T>) -> Result<(Deadline, T), Status> {
+    let deadline = Deadline::of_read(request.metadata());
+    let deadline = deadline.map_err(|error| status::invalid_argument("grpc-timeout", error.to_string()))?;
+    Ok((deadline, request.into_inner()))
+}
+
+fn options(consistency: i32, deadline: Deadline) -> Result<ReadOptions, FieldError> {
+    let consistency: Consistency = convert::choice("consistency", consistency)?;
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(ReadOptions {
+        strong: consistency == Consistency::Strong,
+        answer_by: deadline.answer_by,
+        now_epoch_seconds: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX),
+    })
+}
+
+fn decoder<'a>(path: &str, table: &'a TableVersion, columns: &[String]) -> Result<RowDecoder<'a>, Status> {
+    RowDecoder::try_new(&table.def, columns).map_err(|error| match error {
+        ProjectionError::Definition(broken) => status::internal(format!("the stored definition is broken: {broken}")),
+        wrong => FieldError::new(path, wrong.to_string()).into(),
+    })
+}
+
+fn encode_keys(
+    table: &TableVersion,
+    keys: Vec<RowKey>,
+    path: impl Fn(usize) -> String,
+) -> Result<Vec<KeyAttrs>, Status> {
+    let encoded = KeyPlan::try_new(&table.def).map_err(KeysError::from).and_then(|plan| plan.encode(keys));
+    encoded.map_err(|error| match error {
+        KeysError::Key(wrong) => FieldError::new(path(wrong.index), wrong.to_string()).into(),
+        fault => status::internal(fault.to_string()),
+    })
+}
+
+fn columns(decoder: &RowDecoder<'_>) -> v1::Schema {
+    v1::Schema { fields: decoder.columns().iter().map(|field| convert::field_to_proto(field)).collect() }
+}
+
+/// Whether a fault concerns the key now, and not the table until somebody acts.
+fn is_passing(error: &ReadError) -> bool {
+    matches!(error, ReadError::Throttled { .. } | ReadError::Unavailable { .. })
+}
+
+fn row_result(outcome: ReadOutcome) -> RowResult {
+    let (status, row, message) = match outcome {
+        ReadOutcome::Found(row) => (ReadStatus::Found, Some(row), String::new()),
+        ReadOutcome::NotFound => (ReadStatus::NotFound, None, String::new()),
+        ReadOutcome::Expired => (ReadStatus::Expired, None, String::new()),
+        ReadOutcome::Unavailable(why) => (ReadStatus::Unavailable, None, why.to_string()),
+        ReadOutcome::Undecodable(error) => (ReadStatus::Undecodable, None, error.to_string()),
+    };
+    RowResult { status: status.into(), row, message }
+}
+
+fn deadline_exceeded() -> Status {
+    status::deadline_exceeded(status::reason::DEADLINE, "DynamoDB did not answer before the call's deadline")
+}
