@@ -41,6 +41,11 @@ pub const WRITE_ROWS_MAX_ROWS: usize = 1_000;
 pub const READ_MAX_KEYS: usize = 1_000;
 /// Bytes that an Arrow batch may unfold to: all buffers after decompression (chosen: 4 messages' worth).
 pub const ARROW_MAX_DECODED_BYTES: usize = 4 * MESSAGE_MAX_BYTES;
+/// Tables in the flatbuffer of an Arrow schema (chosen: the most columns, each with its type and a few pairs of metadata). A
+/// flatbuffer may refer to one table many times, so that few bytes can unfold into many fields.
+pub const ARROW_SCHEMA_MAX_TABLES: usize = 64 * 1024;
+/// Tables in the flatbuffer of an Arrow batch, whose arrays are no tables (chosen: room for metadata pairs).
+pub const ARROW_BATCH_MAX_TABLES: usize = 1024;
 /// Outcomes in one Ack (chosen: about 64 KiB of text).
 pub const ACK_MAX_OUTCOMES: usize = 500;
 /// Columns of a table or a session (chosen; Spark tables of features have hundreds).

@@ -32,6 +32,8 @@ pub struct Chunk {
 
 /// What a lane needs beside a row's text: an estimate of its bookkeeping, in bytes.
 const ROW_OVERHEAD_BYTES: usize = 192;
+/// What a reject holds on the way to its outcome: an estimate, in bytes.
+const REJECT_OVERHEAD_BYTES: usize = 256;
 
 /// Collects rows into a chunk.
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub struct ChunkBuilder {
     pub writer: ItemWriter,
     spans: Vec<Span>,
     rejects: Vec<RowReject>,
+    rejected_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -66,12 +69,13 @@ pub struct RowShape {
 impl ChunkBuilder {
     /// A builder with room for so many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { writer: ItemWriter::with_capacity(bytes), spans: Vec::new(), rejects: Vec::new() }
+        Self { writer: ItemWriter::with_capacity(bytes), spans: Vec::new(), rejects: Vec::new(), rejected_bytes: 0 }
     }
 
-    /// Bytes written so far.
-    pub fn len(&self) -> usize {
-        self.writer.len()
+    /// Whether the chunk should be handed on: it holds about as many bytes as wanted, or as much work went into rows that
+    /// were rejected. The latter bounds how long a batch of bad rows keeps its task busy, and how many rejects wait.
+    pub fn is_full(&self, target_bytes: usize) -> bool {
+        self.writer.len() + self.rejected_bytes >= target_bytes
     }
 
     /// Whether there is neither a row nor a reject.
@@ -87,6 +91,7 @@ impl ChunkBuilder {
                 self.spans.push(Span { start: start_len, end, row_index, shape });
             }
             Err(reject) => {
+                self.rejected_bytes += self.writer.len() - start_len + REJECT_OVERHEAD_BYTES;
                 self.writer.rewind(start);
                 self.rejects.push(RowReject { row_index, reject: *reject });
             }
@@ -96,7 +101,8 @@ impl ChunkBuilder {
     /// The chunk.
     pub fn finish(self) -> Chunk {
         let buffer = self.writer.into_buffer();
-        let memory_bytes = buffer.capacity() + self.spans.len() * ROW_OVERHEAD_BYTES;
+        let memory_bytes =
+            buffer.capacity() + self.spans.len() * ROW_OVERHEAD_BYTES + self.rejects.len() * REJECT_OVERHEAD_BYTES;
         let buffer = Bytes::from(buffer);
         let row = |span: Span| EncodedRow {
             row_index: span.row_index,

@@ -7,9 +7,10 @@
 
 use super::item::ItemWriter;
 use super::key;
+use super::nested::item_too_large;
 use super::number::{self, Decimal, MICROS_PER_SECOND};
 use super::reject::{Reject, RejectReason as Reason};
-use crate::limits::MAP_KEY_MAX_BYTES;
+use crate::limits::{ITEM_MAX_BYTES, MAP_KEY_MAX_BYTES};
 use crate::schema::{DataType, Field, NonFinite, TimeEncoding};
 
 /// The result of putting one value.
@@ -38,6 +39,33 @@ pub enum Role {
     JoinedPart,
     /// The name of a map's entry.
     MapKey,
+}
+
+/// What a sender's scalar type is, as far as it decides whether its values can fit at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueKind {
+    /// Integers of any width.
+    Integer,
+    /// Floats and doubles.
+    Float,
+    /// Decimals.
+    Decimal,
+    /// Text.
+    Text,
+    /// Booleans.
+    Boolean,
+    /// Bytes.
+    Binary,
+    /// Dates.
+    Date,
+    /// Points in time.
+    Timestamp,
+    /// Wall-clock times.
+    TimestampNtz,
+    /// Day-time intervals.
+    DayTime,
+    /// Year-month intervals.
+    YearMonth,
 }
 
 /// A scalar column, compiled.
@@ -136,6 +164,24 @@ impl Leaf {
             _ => return None,
         };
         Some(Self { kind: Kind::Ttl(from), role, declared: field.data_type.to_string().into() })
+    }
+
+    /// Whether some value of this kind can fit; where not, every `put_*` of it would be a mismatch.
+    pub fn accepts(&self, incoming: ValueKind) -> bool {
+        match self.kind {
+            Kind::Integer { .. } | Kind::Float { .. } | Kind::Double { .. } | Kind::Decimal { .. } => {
+                matches!(incoming, ValueKind::Integer | ValueKind::Float | ValueKind::Decimal)
+            }
+            Kind::Text { .. } => incoming == ValueKind::Text,
+            Kind::Boolean | Kind::BooleanAsNumber => incoming == ValueKind::Boolean,
+            Kind::Binary => incoming == ValueKind::Binary,
+            Kind::Date { .. } | Kind::Ttl(TtlFrom::Date) => incoming == ValueKind::Date,
+            Kind::Timestamp { .. } | Kind::Ttl(TtlFrom::Timestamp) => incoming == ValueKind::Timestamp,
+            Kind::TimestampNtz { .. } => incoming == ValueKind::TimestampNtz,
+            Kind::DayTime => incoming == ValueKind::DayTime,
+            Kind::YearMonth => incoming == ValueKind::YearMonth,
+            Kind::Ttl(TtlFrom::Seconds) => incoming == ValueKind::Integer,
+        }
     }
 
     /// The declared type's text.
@@ -248,7 +294,8 @@ impl Leaf {
             Kind::Text { max_characters } => {
                 if let Some(limit) = max_characters
                     && text.len() > limit as usize
-                    && text.chars().count() > limit as usize
+                    // A character has at most four bytes.
+                    && (text.len() / 4 > limit as usize || text.chars().count() > limit as usize)
                 {
                     return Err(Reject::new(
                         Reason::TooLong,
@@ -282,11 +329,12 @@ impl Leaf {
         match self.role {
             Role::Key { limit_bytes } => check_key_length(bytes.len(), limit_bytes)?,
             Role::JoinedPart => {
+                check_text_size(bytes.len())?;
                 let mut part = String::with_capacity(bytes.len() * 2);
                 key::push_binary(&mut part, bytes);
                 return self.out_part(writer, &part);
             }
-            Role::Value | Role::MapKey => {}
+            Role::Value | Role::MapKey => check_text_size(bytes.len())?,
         }
         writer.binary(bytes);
         Ok(Presence::Written)
@@ -355,11 +403,13 @@ impl Leaf {
         Reject::new(Reason::TypeMismatch, format!("{found} does not fit the declared type {}", self.declared))
     }
 
-    fn out_of_range(&self) -> Box<Reject> {
+    /// The reject of a value outside the declared type's range.
+    pub(super) fn out_of_range(&self) -> Box<Reject> {
         Reject::new(Reason::OutOfRange, format!("the value is outside the range of {}", self.declared))
     }
 
-    fn inexact(&self, why: &str) -> Box<Reject> {
+    /// The reject of a value that would lose digits.
+    pub(super) fn inexact(&self, why: &str) -> Box<Reject> {
         Reject::new(Reason::Inexact, format!("{why}; {} cannot hold it exactly", self.declared))
     }
 
@@ -446,12 +496,16 @@ impl Leaf {
     #[inline]
     fn out_text(&self, writer: &mut ItemWriter, text: &str) -> Put {
         match self.role {
-            Role::Value => writer.text(text),
+            Role::Value => {
+                check_text_size(text.len())?;
+                writer.text(text);
+            }
             Role::Key { limit_bytes } => {
                 check_key_length(text.len(), limit_bytes)?;
                 writer.text(text);
             }
             Role::JoinedPart => {
+                check_text_size(text.len())?;
                 let mut part = String::with_capacity(text.len());
                 key::push_text(&mut part, text);
                 return self.out_part(writer, &part);
@@ -475,6 +529,12 @@ impl Leaf {
         writer.count(part.len());
         Ok(Presence::Written)
     }
+}
+
+/// Refuses text or bytes that alone are larger than an item, before they are copied.
+#[inline]
+fn check_text_size(length_bytes: usize) -> Result<(), Box<Reject>> {
+    if length_bytes <= ITEM_MAX_BYTES { Ok(()) } else { Err(item_too_large()) }
 }
 
 /// Checks a key's length against DynamoDB's limits.

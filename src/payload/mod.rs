@@ -8,11 +8,13 @@
 //! Invariants: an encoded row is at most 400 KB by DynamoDB's own rule; its key is not empty, within DynamoDB's lengths,
 //! and canonical, so that equal keys have equal text; a rejected row leaves no trace in the buffer.
 
+pub mod arrow;
 pub mod chunk;
 pub mod decode;
 pub mod item;
 pub mod key;
 pub mod leaf;
+mod nested;
 pub mod number;
 pub mod plan;
 pub mod read_key;

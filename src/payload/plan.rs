@@ -8,9 +8,10 @@ use std::hash::{BuildHasher, Hasher};
 use super::chunk::{ChunkBuilder, RowShape};
 use super::item::{ItemWriter, name_json};
 use super::leaf::{Leaf, Presence, Put, Role, check_key_length};
+use super::nested::{check_item_size, item_too_large};
 use super::reject::{Reject, RejectReason};
-use super::target::{Target, TargetField, UnsupportedType, null_not_allowed};
-use crate::limits::{ITEM_MAX_BYTES, PARTITION_KEY_MAX_BYTES, SORT_KEY_MAX_BYTES};
+use super::target::{StructTarget, Target, TargetField, UnsupportedType, null_not_allowed};
+use crate::limits::{PARTITION_KEY_MAX_BYTES, SORT_KEY_MAX_BYTES};
 use crate::schema::{Field, Schema, TableDef, UnknownFields};
 use crate::store::WriteOp;
 
@@ -52,6 +53,15 @@ struct KeyPart {
 struct ColumnPlan {
     incoming: usize,
     field: TargetField,
+}
+
+/// What an incoming column is used for.
+#[derive(Debug, Clone, Copy)]
+pub enum Used<'p> {
+    /// A key attribute, or a part of one.
+    Key(&'p Leaf),
+    /// An attribute.
+    Column(&'p Target),
 }
 
 /// Why a session's columns do not fit the table.
@@ -99,6 +109,20 @@ pub enum PlanError {
         /// What the table declares.
         declared: String,
     },
+}
+
+impl PlanError {
+    /// The error of a struct's field that the table does not declare.
+    pub(super) fn unknown_field(path: String, target: &StructTarget) -> Self {
+        Self::TypeMismatch {
+            path,
+            found: "a field that the table does not have".to_owned(),
+            declared: format!(
+                "struct of {}",
+                target.fields.iter().map(|field| &*field.name).collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
 }
 
 impl Plan {
@@ -153,10 +177,13 @@ impl Plan {
         &self.unknown_columns
     }
 
-    /// For each incoming column that is used: its position, the table's name of it, and its target.
-    pub fn used_columns(&self) -> impl Iterator<Item = (usize, &str, Option<&Target>)> {
-        let keys = self.keys.iter().flat_map(|key| &key.parts).map(|part| (part.incoming, &*part.column_name, None));
-        keys.chain(self.columns.iter().map(|column| (column.incoming, &*column.field.name, Some(&column.field.target))))
+    /// For each incoming column that is used: its position, the table's name of it, and what it is used for. The column of
+    /// a joined key comes twice.
+    pub fn used_columns(&self) -> impl Iterator<Item = (usize, &str, Used<'_>)> {
+        let keys = self.keys.iter().flat_map(|key| &key.parts);
+        let keys = keys.map(|part| (part.incoming, &*part.column_name, Used::Key(&part.leaf)));
+        let columns = self.columns.iter();
+        keys.chain(columns.map(|column| (column.incoming, &*column.field.name, Used::Column(&column.field.target))))
     }
 
     /// Appends one row to the chunk, or its reject.
@@ -194,16 +221,13 @@ impl Plan {
                 Ok(Presence::Written) => {}
                 Ok(Presence::Null) if column.field.nullable => writer.rewind(mark),
                 Ok(Presence::Null) => return Err(null_not_allowed().in_field(&column.field.name)),
+                // It is the item that is too large, wherever that was seen first.
+                Err(reject) if reject.reason == RejectReason::ItemTooLarge => return Err(item_too_large()),
                 Err(reject) => return Err(reject.in_field(&column.field.name)),
             }
         }
         writer.raw(b"}");
-        if writer.item_bytes() > ITEM_MAX_BYTES {
-            let bytes = writer.item_bytes();
-            let message =
-                format!("the item has {bytes} bytes by DynamoDB's size rule; at most {ITEM_MAX_BYTES} are allowed");
-            return Err(Reject::new(RejectReason::ItemTooLarge, message));
-        }
+        check_item_size(writer)?;
         let key = &writer.as_slice()[start + 1..start + 1 + key_len];
         Ok(RowShape {
             op: self.op,

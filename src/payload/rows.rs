@@ -10,9 +10,10 @@ use super::PayloadError;
 use super::chunk::{Chunk, ChunkBuilder};
 use super::item::ItemWriter;
 use super::leaf::{Leaf, Presence, Put};
-use super::plan::{Plan, PlanError, RowSource};
+use super::nested::{MapKeys, StructWriter, end_element, write_set};
+use super::plan::{Plan, PlanError, RowSource, Used};
 use super::reject::{Reject, RejectReason};
-use super::target::{StructTarget, Target, null_not_allowed, write_set};
+use super::target::{StructTarget, Target, null_not_allowed};
 use super::wire::{Wire, WireValue, malformed, zigzag};
 use crate::limits::{BATCH_MAX_ROWS, NESTING_MAX_LEVELS};
 use crate::schema::{DataType, UnknownFields};
@@ -58,7 +59,7 @@ impl RowsPlan {
     pub fn compile(plan: &Plan) -> Result<Self, PlanError> {
         let mut columns: Vec<Shape> = plan.incoming().fields.iter().map(|_| Shape::Plain).collect();
         for (position, name, target) in plan.used_columns() {
-            if let Some(target) = target {
+            if let Used::Column(target) = target {
                 columns[position] = Shape::compile(target, &plan.incoming().fields[position].data_type, name)?;
             }
         }
@@ -88,11 +89,7 @@ impl Shape {
                     match target.fields.iter().position(|declared| *declared.name == *field.name) {
                         Some(at) => Ok((Some(at), Self::compile(&target.fields[at].target, &field.data_type, &path)?)),
                         None if target.unknown_fields == UnknownFields::Drop => Ok((None, Self::Plain)),
-                        None => Err(PlanError::TypeMismatch {
-                            path,
-                            found: "a field that the table does not have".to_owned(),
-                            declared: target.fields.iter().map(|field| &*field.name).collect::<Vec<_>>().join(", "),
-                        }),
+                        None => Err(PlanError::unknown_field(path, target)),
                     }
                 });
                 Ok(Self::Struct(positions.collect::<Result<_, PlanError>>()?))
@@ -131,7 +128,7 @@ impl<'a> RowsCursor<'a> {
         let guess = (self.wire.remaining() * 5 / 3 + 256).min(target_bytes + target_bytes / 8);
         let mut chunk = ChunkBuilder::with_capacity(guess);
         let fault = std::cell::Cell::new(None);
-        while chunk.len() < target_bytes {
+        while !chunk.is_full(target_bytes) {
             let Some((number, value)) = self.wire.next_field()? else { break };
             let (1, WireValue::Bytes(row)) = (number, value) else { continue };
             if self.next_row as usize >= BATCH_MAX_ROWS {
@@ -282,7 +279,7 @@ impl<'a, 'f> Positional<'a, 'f> {
             writer.count(1);
             self.note(value_kind(value))
                 .and_then(|value| self.put_value(value, element, shape, level + 1, writer))
-                .and_then(|presence| put_null(presence, contains_null, writer))
+                .and_then(|presence| end_element(presence, contains_null, writer))
                 .map_err(|reject| reject.in_element(index))?;
             index += 1;
         }
@@ -338,7 +335,7 @@ impl<'a, 'f> Positional<'a, 'f> {
             })
             .map_err(|reject| reject.in_field("key").in_element(index))?;
             self.put_value(value, value_target, shape, level + 1, writer)
-                .and_then(|presence| put_null(presence, contains_null, writer))
+                .and_then(|presence| end_element(presence, contains_null, writer))
                 .map_err(|reject| reject.in_field("value").in_element(index))?;
             index += 1;
         }
@@ -412,95 +409,6 @@ impl RowSource for Positional<'_, '_> {
             Some((number, value)) => self.put_scalar(leaf, number, value, writer),
             None => Ok(Presence::Null),
         }
-    }
-}
-
-/// Writes a struct's fields in the order in which they come, and sees to it that none comes twice or is missing.
-pub(super) struct StructWriter<'t> {
-    target: &'t StructTarget,
-    seen: SmallVec<[bool; 32]>,
-    any: bool,
-}
-
-impl<'t> StructWriter<'t> {
-    /// Opens the struct.
-    pub(super) fn begin(target: &'t StructTarget, writer: &mut ItemWriter) -> Self {
-        writer.raw(b"{\"M\":{");
-        writer.count(3);
-        Self { target, seen: SmallVec::from_elem(false, target.fields.len()), any: false }
-    }
-
-    /// Writes one field; a null one is stored as NULL.
-    pub(super) fn put(
-        &mut self,
-        at: usize,
-        writer: &mut ItemWriter,
-        put: impl FnOnce(&Target, &mut ItemWriter) -> Put,
-    ) -> Result<(), Box<Reject>> {
-        let field = &self.target.fields[at];
-        if std::mem::replace(&mut self.seen[at], true) {
-            return Err(Reject::new(RejectReason::DuplicateMapKey, "the field comes twice").in_field(&field.name));
-        }
-        if self.any {
-            writer.raw(b",");
-        }
-        self.any = true;
-        writer.raw(&field.name_json);
-        writer.count(field.name.len() + 1);
-        put(&field.target, writer)
-            .and_then(|presence| put_null(presence, field.nullable, writer))
-            .map_err(|reject| reject.in_field(&field.name))?;
-        Ok(())
-    }
-
-    /// Closes the struct.
-    pub(super) fn finish(self, writer: &mut ItemWriter) -> Put {
-        let missing = self.target.fields.iter().zip(&self.seen).find(|(field, seen)| !**seen && !field.nullable);
-        if let Some((field, _)) = missing {
-            return Err(null_not_allowed().in_field(&field.name));
-        }
-        writer.raw(b"}}");
-        Ok(Presence::Written)
-    }
-}
-
-/// Finds two keys of one map that are the same text.
-#[derive(Default)]
-pub(super) struct MapKeys {
-    few: SmallVec<[(u32, u32); 16]>,
-    many: hashbrown::HashSet<Box<[u8]>, foldhash::fast::RandomState>,
-}
-
-impl MapKeys {
-    /// Checks the key that was written since `start`.
-    pub(super) fn check(&mut self, start: usize, writer: &ItemWriter) -> Result<(), Box<Reject>> {
-        let (written, end) = (writer.as_slice(), writer.len());
-        // A chunk's buffer is far below 4 GiB, so that its places fit 32 bits.
-        let text = |&(start, end): &(u32, u32)| &written[start as usize..end as usize];
-        let duplicate = if self.many.is_empty() && self.few.len() < self.few.inline_size() {
-            let duplicate = self.few.iter().any(|seen| *text(seen) == written[start..end]);
-            self.few.push((start as u32, end as u32));
-            duplicate
-        } else {
-            self.many.extend(self.few.drain(..).map(|seen| text(&seen).into()));
-            !self.many.insert(written[start..end].into())
-        };
-        if duplicate {
-            return Err(Reject::new(RejectReason::DuplicateMapKey, "two keys of the map are the same text"));
-        }
-        Ok(())
-    }
-}
-
-/// Writes NULL for a null element where nulls are allowed.
-pub(super) fn put_null(presence: Presence, allowed: bool, writer: &mut ItemWriter) -> Put {
-    match presence {
-        Presence::Written => Ok(presence),
-        Presence::Null if allowed => {
-            writer.null();
-            Ok(Presence::Written)
-        }
-        Presence::Null => Err(null_not_allowed()),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Both payload readers walk the same targets; what differs is how they see the incoming value. Compiled once per session.
 
-use super::item::{ItemWriter, name_json};
-use super::leaf::{Leaf, Presence, Role};
+use super::item::name_json;
+use super::leaf::{Leaf, Role};
 use super::reject::{Reject, RejectReason};
 use crate::schema::{DataType, Field, UnknownFields};
 
@@ -144,51 +144,4 @@ impl Target {
 /// The reject of a null where none is allowed.
 pub fn null_not_allowed() -> Box<Reject> {
     Reject::new(RejectReason::NullNotAllowed, "the schema allows no null here")
-}
-
-/// Writes a set without duplicates; DynamoDB has no empty sets, so without elements nothing is written.
-///
-/// `next` appends one element to a scratch writer as `{"S":"a"}` and says whether there was one; a leaf need not know that
-/// it is in a set.
-pub fn write_set(
-    writer: &mut ItemWriter,
-    mut next: impl FnMut(&mut ItemWriter) -> Result<bool, Box<Reject>>,
-) -> Result<Presence, Box<Reject>> {
-    let mut seen = hashbrown::HashSet::<Box<[u8]>, foldhash::fast::RandomState>::default();
-    let mut tag = None;
-    loop {
-        let mut scratch = ItemWriter::default();
-        if !next(&mut scratch)? {
-            break;
-        }
-        // `{"` then the tag, `":` then the value, then `}`.
-        let json = scratch.as_slice();
-        let (kind, value) = (json[2], &json[5..json.len() - 1]);
-        match tag {
-            None => {
-                tag = Some(kind);
-                writer.raw(b"{\"");
-                writer.raw(&[kind]);
-                writer.raw(b"S\":[");
-            }
-            Some(first) if first != kind => {
-                return Err(Reject::new(RejectReason::TypeMismatch, "a set's elements must be of one type"));
-            }
-            Some(_) => {}
-        }
-        if !seen.contains(value) {
-            if !seen.is_empty() {
-                writer.raw(b",");
-            }
-            writer.raw(value);
-            writer.count(scratch.item_bytes());
-            seen.insert(value.into());
-        }
-    }
-    if tag.is_none() {
-        return Ok(Presence::Null);
-    }
-    writer.raw(b"]}");
-    writer.count(3);
-    Ok(Presence::Written)
 }

@@ -1,0 +1,157 @@
+//! The pairs of an incoming Arrow type and a declared target, checked when the session opens.
+//!
+//! A pair of which no value could fit is refused here, with its path; what is left to the rows is whether each value fits.
+//! A [`Shape`] keeps what decoding cannot see from the Arrow type alone: which fields of a struct go where.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, FieldRef, IntervalUnit};
+
+use super::schema::dictionary_id;
+use crate::payload::PlanError;
+use crate::payload::leaf::{Leaf, ValueKind};
+use crate::payload::target::{StructTarget, Target};
+use crate::schema::UnknownFields;
+
+/// How a column's values map to the target; mirrors the target's tree.
+#[derive(Debug, Clone)]
+pub(super) enum Shape {
+    /// A scalar, or nulls only.
+    Plain,
+    /// A list of this.
+    Elements(Box<Shape>),
+    /// The entries of a map, with the shape of its values.
+    Entries(Box<Shape>),
+    /// For each field of the incoming struct: the target's field and the shape, `None` where it is dropped.
+    Struct(Arc<[Option<(usize, Shape)>]>),
+}
+
+/// Checks pairs, and notes the dictionaries that are used.
+#[derive(Debug, Default)]
+pub(super) struct Compiler {
+    /// Ids of the dictionaries that must be decoded.
+    pub(super) dictionaries: HashSet<i64>,
+}
+
+impl Compiler {
+    /// A scalar into a key.
+    pub(super) fn leaf(&mut self, leaf: &Leaf, field: &ArrowField, path: &str) -> Result<(), PlanError> {
+        let kinds = match field.data_type() {
+            ArrowType::Null => return Ok(()),
+            ArrowType::Dictionary(_, values) => {
+                self.dictionaries.insert(dictionary_id(field));
+                value_kinds(values)
+            }
+            other => value_kinds(other),
+        };
+        match kinds.iter().any(|kind| leaf.accepts(*kind)) {
+            true => Ok(()),
+            false => Err(mismatch(path, field.data_type(), leaf.declared())),
+        }
+    }
+
+    /// Any value into an attribute.
+    pub(super) fn target(&mut self, target: &Target, field: &ArrowField, path: &str) -> Result<Shape, PlanError> {
+        let mismatch = || mismatch(path, field.data_type(), target.describe());
+        if !can_be_decoded(field.data_type()) {
+            return Err(mismatch());
+        }
+        match (target, field.data_type()) {
+            (_, ArrowType::Null) => Ok(Shape::Plain),
+            (Target::Leaf(leaf), _) => self.leaf(leaf, field, path).map(|()| Shape::Plain),
+            (Target::Set { element: leaf }, list) => {
+                let element = element(list).ok_or_else(mismatch)?;
+                self.leaf(leaf, element, &format!("{path}[]"))?;
+                Ok(Shape::Elements(Box::new(Shape::Plain)))
+            }
+            (Target::List { element: target, .. }, list) => {
+                let element = element(list).ok_or_else(mismatch)?;
+                Ok(Shape::Elements(Box::new(self.target(target, element, &format!("{path}[]"))?)))
+            }
+            (Target::Map { key, value, .. }, ArrowType::Map(entries, _)) => {
+                let ArrowType::Struct(fields) = entries.data_type() else { return Err(mismatch()) };
+                let [key_field, value_field] = &fields[..] else { return Err(mismatch()) };
+                self.leaf(key, key_field, &format!("{path}{{key}}"))?;
+                Ok(Shape::Entries(Box::new(self.target(value, value_field, &format!("{path}{{}}"))?)))
+            }
+            (Target::Struct(target), ArrowType::Struct(fields)) => {
+                let fields = fields.iter().map(|field| self.field(target, field, path));
+                Ok(Shape::Struct(fields.collect::<Result<_, _>>()?))
+            }
+            _ => Err(mismatch()),
+        }
+    }
+
+    fn field(
+        &mut self,
+        target: &StructTarget,
+        field: &FieldRef,
+        path: &str,
+    ) -> Result<Option<(usize, Shape)>, PlanError> {
+        let path = format!("{path}.{}", field.name());
+        match target.fields.iter().position(|declared| *declared.name == **field.name()) {
+            Some(at) => Ok(Some((at, self.target(&target.fields[at].target, field, &path)?))),
+            None if target.unknown_fields == UnknownFields::Drop => Ok(None),
+            None => Err(PlanError::unknown_field(path, target)),
+        }
+    }
+}
+
+fn mismatch(path: &str, found: &ArrowType, declared: &str) -> PlanError {
+    PlanError::TypeMismatch { path: path.to_owned(), found: format!("Arrow's {found}"), declared: declared.to_owned() }
+}
+
+/// The element of a list of any kind.
+fn element(list: &ArrowType) -> Option<&FieldRef> {
+    match list {
+        ArrowType::List(element)
+        | ArrowType::LargeList(element)
+        | ArrowType::ListView(element)
+        | ArrowType::LargeListView(element)
+        | ArrowType::FixedSizeList(element, _) => Some(element),
+        _ => None,
+    }
+}
+
+/// Whether the whole type, dropped fields included, can be given to arrow-ipc: its unions panic on malformed buffers, and
+/// dictionaries of nested values, like run-end encoding, are not supported yet.
+fn can_be_decoded(data_type: &ArrowType) -> bool {
+    match data_type {
+        ArrowType::Union(..) | ArrowType::RunEndEncoded(..) => false,
+        ArrowType::Struct(fields) => fields.iter().all(|field| can_be_decoded(field.data_type())),
+        ArrowType::Dictionary(_, values) => !values.is_nested(),
+        ArrowType::Map(entries, _) => can_be_decoded(entries.data_type()),
+        other => element(other).is_none_or(|element| can_be_decoded(element.data_type())),
+    }
+}
+
+/// What values of a scalar Arrow type can be; empty for types that have no columns.
+fn value_kinds(data_type: &ArrowType) -> &'static [ValueKind] {
+    match data_type {
+        ArrowType::Boolean => &[ValueKind::Boolean],
+        ArrowType::Int8
+        | ArrowType::Int16
+        | ArrowType::Int32
+        | ArrowType::Int64
+        | ArrowType::UInt8
+        | ArrowType::UInt16
+        | ArrowType::UInt32
+        | ArrowType::UInt64 => &[ValueKind::Integer],
+        ArrowType::Float16 | ArrowType::Float32 | ArrowType::Float64 => &[ValueKind::Float],
+        ArrowType::Decimal32(..) | ArrowType::Decimal64(..) | ArrowType::Decimal128(..) | ArrowType::Decimal256(..) => {
+            &[ValueKind::Decimal]
+        }
+        ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View => &[ValueKind::Text],
+        ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView | ArrowType::FixedSizeBinary(_) => {
+            &[ValueKind::Binary]
+        }
+        ArrowType::Date32 | ArrowType::Date64 => &[ValueKind::Date],
+        ArrowType::Timestamp(_, Some(_)) => &[ValueKind::Timestamp],
+        ArrowType::Timestamp(_, None) => &[ValueKind::TimestampNtz],
+        ArrowType::Duration(_) | ArrowType::Interval(IntervalUnit::DayTime) => &[ValueKind::DayTime],
+        ArrowType::Interval(IntervalUnit::YearMonth) => &[ValueKind::YearMonth],
+        ArrowType::Interval(IntervalUnit::MonthDayNano) => &[ValueKind::DayTime, ValueKind::YearMonth],
+        _ => &[],
+    }
+}
