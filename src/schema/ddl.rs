@@ -2,7 +2,7 @@
 //!
 //! The grammar is Spark's column list, case-insensitive, with its type aliases. Two additions let a printed schema carry
 //! everything a [`Schema`] has: `NOT NULL` inside `ARRAY<...>` and `MAP<...>` (Flink writes it so), and
-//! `OPTIONS (as_set = true)` after a column for its storage choices. [`print`] then [`parse`] is the identity.
+//! `OPTIONS (as_set = true)` after a column for its storage choices. [`print()`] then [`parse`] is the identity.
 //! Callers: `api::convert`, the CLI, and `spark_json` for types written as text.
 
 use super::types::{ColumnOptions, DataType, Field, NonFinite, Schema, TimeEncoding};
