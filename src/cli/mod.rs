@@ -17,6 +17,8 @@ use crate::client::{self, Client, ClientError};
 mod completions;
 mod get;
 mod load;
+pub mod table_file;
+mod tables;
 mod values;
 
 /// Why the process ended, as its exit code.
@@ -100,6 +102,8 @@ pub enum Command {
     Load(load::LoadArgs),
     /// Read one row by its key
     Get(get::GetArgs),
+    /// Create, show, list and drop tables
+    Tables(tables::TablesArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -150,6 +154,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
         match command {
             Command::Load(args) => load::run(args).await,
             Command::Get(args) => get::run(args).await,
+            Command::Tables(args) => tables::run(args).await,
             Command::Completions(args) => completions::run(&args, &mut Cli::command()),
         }
     });

@@ -41,10 +41,19 @@ pub fn parse_type(text: &str) -> Result<DataType, DdlError> {
 
 /// Writes a schema on one line.
 pub fn print(schema: &Schema) -> String {
+    print_separated(schema, ", ")
+}
+
+/// Writes a schema with a line for each column.
+pub fn print_lines(schema: &Schema) -> String {
+    print_separated(schema, ",\n")
+}
+
+fn print_separated(schema: &Schema, separator: &str) -> String {
     let mut out = String::new();
     for (i, field) in schema.fields.iter().enumerate() {
         if i > 0 {
-            out.push_str(", ");
+            out.push_str(separator);
         }
         print_field(&mut out, field, " ");
     }
