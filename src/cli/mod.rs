@@ -14,6 +14,7 @@ use tonic::Code;
 
 use crate::client::{self, Client, ClientError};
 
+mod bench;
 mod completions;
 mod get;
 mod load;
@@ -104,6 +105,8 @@ pub enum Command {
     Get(get::GetArgs),
     /// Create, show, list and drop tables
     Tables(tables::TablesArgs),
+    /// Make load and measure it
+    Bench(bench::BenchArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -155,6 +158,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
             Command::Load(args) => load::run(args).await,
             Command::Get(args) => get::run(args).await,
             Command::Tables(args) => tables::run(args).await,
+            Command::Bench(args) => bench::run(args).await,
             Command::Completions(args) => completions::run(&args, &mut Cli::command()),
         }
     });
