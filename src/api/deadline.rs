@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
-use crate::limits::{CLIENT_TABLE_CHANGE_TIMEOUT, READ_DEADLINE_MARGIN, READ_TIMEOUT_DEFAULT, READ_TIMEOUT_MAX};
+use crate::limits::{READ_DEADLINE_MARGIN, READ_TIMEOUT_DEFAULT, READ_TIMEOUT_MAX};
 
 /// The metadata key.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
-/// When a call must be answered.
+/// When a read must be answered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
     /// Answer by then.
@@ -30,24 +30,27 @@ pub(super) struct InvalidTimeout;
 impl Deadline {
     /// The deadline of a read that starts now.
     pub(super) fn of_read(metadata: &MetadataMap) -> Result<Self, InvalidTimeout> {
-        Self::within(metadata, READ_TIMEOUT_DEFAULT, READ_TIMEOUT_MAX)
+        let asked = asked(metadata)?;
+        let timeout = asked.unwrap_or(READ_TIMEOUT_DEFAULT).min(READ_TIMEOUT_MAX);
+        Ok(Self { answer_by: answer_by(timeout), from_client: asked.is_some() })
     }
 
-    /// The deadline of a call about definitions that starts now: DynamoDB may need minutes to make a table.
-    pub(super) fn of_table_call(metadata: &MetadataMap) -> Result<Self, InvalidTimeout> {
-        Self::within(metadata, CLIENT_TABLE_CHANGE_TIMEOUT, CLIENT_TABLE_CHANGE_TIMEOUT)
+    /// When a write that starts now must be answered; `None` where the client does not say.
+    pub(super) fn of_write(metadata: &MetadataMap) -> Result<Option<Instant>, InvalidTimeout> {
+        // A year, because a timer's wheel has an end and gRPC's time-outs reach ten thousand.
+        const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+        Ok(asked(metadata)?.map(|timeout| answer_by(timeout.min(LONGEST))))
     }
+}
 
-    fn within(metadata: &MetadataMap, default: Duration, max: Duration) -> Result<Self, InvalidTimeout> {
-        let asked = match metadata.get(GRPC_TIMEOUT) {
-            Some(value) => Some(value.to_str().ok().and_then(parse).ok_or(InvalidTimeout)?),
-            None => None,
-        };
-        let timeout = asked.unwrap_or(default).min(max);
-        // A fifth at most, so that a short time-out is not eaten up by its margin.
-        let answer_by = Instant::now() + timeout - READ_DEADLINE_MARGIN.min(timeout / 5);
-        Ok(Self { answer_by, from_client: asked.is_some() })
-    }
+fn asked(metadata: &MetadataMap) -> Result<Option<Duration>, InvalidTimeout> {
+    let Some(value) = metadata.get(GRPC_TIMEOUT) else { return Ok(None) };
+    value.to_str().ok().and_then(parse).ok_or(InvalidTimeout).map(Some)
+}
+
+fn answer_by(timeout: Duration) -> Instant {
+    // A fifth at most, so that a short time-out is not eaten up by its margin.
+    Instant::now() + timeout - READ_DEADLINE_MARGIN.min(timeout / 5)
 }
 
 /// Reads gRPC's `Timeout`: `250m` is 250 milliseconds.

@@ -2,6 +2,7 @@
 
 pub mod convert;
 mod deadline;
+pub mod ingest;
 pub mod read;
 pub mod status;
 pub mod table;

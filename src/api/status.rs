@@ -12,6 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViol
 
 use super::convert::FieldError;
 use crate::catalog::CatalogError;
+use crate::payload::{PayloadError, PlanError};
 use crate::store::{ControlError, ReadError};
 
 /// The domain of every `ErrorInfo`.
@@ -67,6 +68,8 @@ pub mod reason {
     pub const TOO_LARGE: &str = "TOO_LARGE";
     /// A payload cannot be decoded.
     pub const MALFORMED_PAYLOAD: &str = "MALFORMED_PAYLOAD";
+    /// The stream ended without Finish.
+    pub const NO_FINISH: &str = "NO_FINISH";
     /// No Open in time.
     pub const OPEN_TIMEOUT: &str = "OPEN_TIMEOUT";
     /// The call's deadline has passed.
@@ -199,6 +202,29 @@ fn cut(mut text: String, max_bytes: usize) -> String {
 impl From<FieldError> for Status {
     fn from(error: FieldError) -> Self {
         invalid_argument(error.field, error.message)
+    }
+}
+
+/// The session's columns do not fit the table.
+pub fn plan_error(error: PlanError) -> Status {
+    match error {
+        PlanError::Unsupported(unsupported) => unimplemented(reason::NOT_SUPPORTED, unsupported.to_string()),
+        other => {
+            let mut details = info(reason::SCHEMA_MISMATCH);
+            let message = other.to_string();
+            details.set_bad_request(vec![FieldViolation::new("open", cut(message.clone(), VIOLATION_MAX_BYTES))]);
+            with(Code::InvalidArgument, message, details)
+        }
+    }
+}
+
+/// A batch that cannot be read.
+pub fn payload_error(error: PayloadError) -> Status {
+    let message = error.to_string();
+    match error {
+        PayloadError::Malformed { .. } => with(Code::InvalidArgument, message, info(reason::MALFORMED_PAYLOAD)),
+        PayloadError::TooManyRows { .. } => out_of_range(reason::TOO_LARGE, message),
+        PayloadError::TooLarge { .. } => resource_exhausted(reason::TOO_LARGE, "batch", message, None),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Positional rows: walks a `RowBatch`'s wire bytes straight into DynamoDB's JSON.
 //!
 //! The bytes are `RowBatch { repeated Row rows = 1 }`, `Row { repeated Value values = 1 }`; a `Value` is a oneof whose field
-//! numbers are `kind`'s. Structs by position follow the session's own declared order, so the walker is compiled from the
+//! numbers are [`kind`]'s. Structs by position follow the session's own declared order, so the walker is compiled from the
 //! session's columns beside the table's. Bytes that are no protobuf end the call; values that do not fit reject their row.
 
 use smallvec::SmallVec;
@@ -106,10 +106,29 @@ pub struct RowsCursor<'a> {
     next_row: u32,
 }
 
+/// How far a batch has been walked, for a walk that pauses between chunks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowsPosition {
+    /// Bytes walked.
+    pub offset: usize,
+    /// Rows walked.
+    pub rows: u32,
+}
+
 impl<'a> RowsCursor<'a> {
     /// At the start of a batch.
     pub fn new(row_batch: &'a [u8]) -> Self {
         Self { wire: Wire::new(row_batch), next_row: 0 }
+    }
+
+    /// Where an earlier walk of the same batch paused.
+    pub fn resume(row_batch: &'a [u8], position: RowsPosition) -> Self {
+        Self { wire: Wire::new(&row_batch[position.offset.min(row_batch.len())..]), next_row: position.rows }
+    }
+
+    /// How far the walk is; `row_batch_len` is the batch's length.
+    pub fn position(&self, row_batch_len: usize) -> RowsPosition {
+        RowsPosition { offset: row_batch_len - self.wire.remaining(), rows: self.next_row }
     }
 
     /// Rows seen so far.

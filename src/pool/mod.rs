@@ -1,1 +1,153 @@
-//! (to be written)
+//! The write pool: takes encoded rows from sessions and gets them into DynamoDB.
+//!
+//! A **lane** is one task that owns a share of the partition-key hashes. Rows of one key always meet in one lane, so that
+//! order per key needs no lock. A lane's decisions (what to send, what to fold, when to retry) are pure state machines
+//! with time passed in ([`queue`], [`retry`]); the task around them ([`lane`]) is thin I/O.
+//!
+//! Promises to sessions (callers: `api::ingest`):
+//! - A row's outcome is reported once, after DynamoDB's answer, never on enqueue.
+//! - Per key, rows take effect in the order submitted; a newer row may supersede waiting older ones, which are acked only
+//!   when the newer one is confirmed.
+//! - A cancelled session's waiting rows are dropped; an attempt in flight is never torn.
+
+pub mod lane;
+pub mod memory;
+pub mod outcome;
+pub mod queue;
+pub mod retry;
+pub mod router;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::payload::EncodedRow;
+use crate::store::Store;
+use crate::telemetry::Instruments;
+
+pub use memory::{MemoryBudget, MemoryPermit};
+pub use outcome::{BatchTicket, RowFate, SessionEvent, SessionFailure, SessionLink, Trouble};
+
+/// How the pool is sized.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// Lanes; each is a task.
+    pub lanes: usize,
+    /// Attempts in flight for one table, over all lanes.
+    pub attempts_in_flight: usize,
+    /// How long to wait before trying again.
+    pub retry: retry::RetryConfig,
+    /// Seed of the lanes' jitter; tests fix it.
+    pub seed: u64,
+}
+
+impl PoolConfig {
+    /// Two lanes a core: enough to keep the cores busy, few enough that batches fill.
+    pub fn for_cores(cores: usize) -> Self {
+        Self {
+            lanes: (2 * cores).max(2),
+            attempts_in_flight: 64,
+            retry: retry::RetryConfig::default(),
+            seed: fastrand::u64(..),
+        }
+    }
+}
+
+/// What a lane must know of a table.
+#[derive(Debug, Clone)]
+pub struct PoolTable {
+    /// The DynamoDB table.
+    pub name: Arc<str>,
+    /// Whether newer rows replace waiting older ones.
+    pub coalesce: bool,
+}
+
+/// Rows of one batch for one lane.
+#[derive(Debug)]
+pub struct Slice {
+    /// Where they go.
+    pub table: PoolTable,
+    /// The batch that hears of their outcomes.
+    pub ticket: Arc<BatchTicket>,
+    /// The rows, in order.
+    pub rows: Vec<EncodedRow>,
+    /// The memory they hold; freed with the last slice of the chunk.
+    pub memory: Arc<MemoryPermit>,
+}
+
+/// A handle on the lanes.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    lanes: Arc<[mpsc::UnboundedSender<lane::LaneMessage>]>,
+    /// Seed of all plans' key hashes: the same key must meet the same lane, whatever session sends it.
+    hash_seed: u64,
+}
+
+/// The lanes' tasks, for shutdown.
+#[derive(Debug)]
+pub struct PoolTasks {
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Pool {
+    /// Starts the lanes on the current runtime.
+    pub fn start(config: &PoolConfig, store: &Arc<dyn Store>, instruments: &Arc<Instruments>) -> (Self, PoolTasks) {
+        let per_lane = config.attempts_in_flight.div_ceil(config.lanes).max(1);
+        let mut tasks = tokio::task::JoinSet::new();
+        let lanes = (0..config.lanes).map(|index| {
+            let (sender, inbox) = mpsc::unbounded_channel();
+            let lane = lane::Lane::new(lane::LaneConfig {
+                attempts_in_flight: per_lane,
+                retry: config.retry,
+                seed: config.seed.wrapping_add(index as u64),
+                store: Arc::clone(store),
+                instruments: Arc::clone(instruments),
+            });
+            tasks.spawn(lane.run(inbox));
+            sender
+        });
+        let pool = Self { lanes: lanes.collect(), hash_seed: config.seed };
+        (pool, PoolTasks { tasks })
+    }
+
+    /// The seed that plans must hash keys with.
+    pub fn hash_seed(&self) -> u64 {
+        self.hash_seed
+    }
+
+    /// Hands rows to their lanes. The ticket must have been told of them before ([`BatchTicket::expect`]).
+    pub fn submit(&self, table: &PoolTable, ticket: &Arc<BatchTicket>, rows: Vec<EncodedRow>, memory: MemoryPermit) {
+        let memory = Arc::new(memory);
+        for (index, rows) in router::split(rows, self.lanes.len()).into_iter().enumerate() {
+            if rows.is_empty() {
+                continue;
+            }
+            let slice = Slice { table: table.clone(), ticket: Arc::clone(ticket), rows, memory: Arc::clone(&memory) };
+            if let Err(mpsc::error::SendError(lane::LaneMessage::Rows(slice))) =
+                self.lanes[index].send(lane::LaneMessage::Rows(slice))
+            {
+                // The lane is gone: the process is shutting down. The session ends, and the client sends again elsewhere.
+                slice.ticket.session().fail(SessionFailure::ShuttingDown);
+            }
+        }
+    }
+
+    /// Tells the lanes to drop what they hold of a session. Rows in flight complete.
+    pub fn cancel(&self, session: &Arc<SessionLink>) {
+        session.mark_cancelled();
+        for lane in self.lanes.iter() {
+            // A lane that is gone holds nothing.
+            if lane.send(lane::LaneMessage::Cancel(session.id())).is_err() {
+                tracing::debug!("a lane was gone before its session was cancelled");
+            }
+        }
+    }
+}
+
+impl PoolTasks {
+    /// Waits until the lanes have finished what is in flight; all handles must be dropped. False when time ran out.
+    pub async fn finish(mut self, within: Duration) -> bool {
+        tokio::time::timeout(within, async { while self.tasks.join_next().await.is_some() {} }).await.is_ok()
+    }
+}

@@ -10,7 +10,6 @@ use arrow_schema::Field;
 use proptest::prelude::*;
 
 use super::*;
-use crate::payload::number::Decimal;
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{ListValue, MapEntry, MapValue, Row, StructValue, Value};
 
@@ -108,10 +107,7 @@ fn typed() -> impl Strategy<Value = (v1::DataType, BoxedStrategy<Value>)> {
         Just((of(PrimitiveType::TimestampNtz), some(any::<i64>().prop_map(Kind::TimestampNtzMicros)))),
         Just((of(PrimitiveType::DayTimeInterval), some(any::<i64>().prop_map(Kind::DayTimeIntervalMicros)))),
         Just((of(PrimitiveType::YearMonthInterval), some(any::<i32>().prop_map(Kind::YearMonthIntervalMonths)))),
-        Just((
-            decimal(20, 3),
-            some(any::<i64>().prop_map(|v| Kind::DecimalValue(Decimal { unscaled: v.into(), scale: 3 }.plain_text())))
-        )),
+        Just((decimal(20, 3), some(any::<i64>().prop_map(|v| Kind::DecimalValue(to_rows::decimal_text(v.into(), 3)))))),
     ];
     leaf.prop_recursive(3, 8, 3, |inner| {
         prop_oneof![

@@ -1,0 +1,102 @@
+//! One client batch on its way through the encoder, a chunk at a time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::open::{Form, Opened};
+use crate::limits::CHUNK_TARGET_BYTES;
+use crate::payload::arrow::ArrowCursor;
+use crate::payload::rows::{RowsCursor, RowsPosition};
+use crate::payload::{Chunk, PayloadError};
+use crate::pool::{BatchTicket, MemoryPermit};
+
+/// The payload of a batch, in the session's form.
+#[derive(Debug)]
+pub(super) enum Payload {
+    /// A `RowBatch`'s bytes.
+    Rows(Bytes),
+    /// Arrow IPC messages.
+    Arrow(Bytes),
+}
+
+/// A batch that is being encoded.
+#[derive(Debug)]
+pub(super) struct Encoding {
+    ticket: Arc<BatchTicket>,
+    cursor: Cursor,
+    /// What the decoded batch holds; positional rows are walked where they lie.
+    _decoded: Option<MemoryPermit>,
+}
+
+#[derive(Debug)]
+enum Cursor {
+    Rows { batch: Bytes, position: RowsPosition },
+    Arrow(Box<ArrowCursor>),
+}
+
+/// Why a batch cannot be encoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum EncodingError {
+    /// The payload is not in the form that Open declared.
+    #[error("the batch carries {found}, but Open declared {declared}")]
+    OtherForm {
+        /// What came.
+        found: &'static str,
+        /// What Open declared.
+        declared: &'static str,
+    },
+    /// The payload cannot be read.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+}
+
+/// Memory that decoding the payload takes, from lengths that were checked; 0 for positional rows.
+pub(super) fn decoded_bytes(opened: &Opened, payload: &Payload) -> Result<u64, EncodingError> {
+    match (payload, &opened.form) {
+        (Payload::Arrow(messages), Form::Arrow(plan)) => Ok(plan.check(messages.clone())?.decoded_bytes()),
+        _ => Ok(0),
+    }
+}
+
+impl Encoding {
+    /// Starts with a batch. `decoded` is the memory that [`decoded_bytes`] asked for.
+    pub(super) fn begin(
+        opened: &Opened,
+        payload: Payload,
+        ticket: Arc<BatchTicket>,
+        decoded: Option<MemoryPermit>,
+    ) -> Result<Self, EncodingError> {
+        let cursor = match (payload, &opened.form) {
+            (Payload::Rows(batch), Form::Rows(_)) => Cursor::Rows { batch, position: RowsPosition::default() },
+            (Payload::Arrow(messages), Form::Arrow(plan)) => Cursor::Arrow(Box::new(plan.decode(messages)?)),
+            (Payload::Rows(_), Form::Arrow(_)) => {
+                return Err(EncodingError::OtherForm { found: "rows", declared: "an Arrow schema" });
+            }
+            (Payload::Arrow(_), Form::Rows(_)) => {
+                return Err(EncodingError::OtherForm { found: "an Arrow batch", declared: "no Arrow schema" });
+            }
+        };
+        Ok(Self { ticket, cursor, _decoded: decoded })
+    }
+
+    /// The batch's ticket.
+    pub(super) fn ticket(&self) -> &Arc<BatchTicket> {
+        &self.ticket
+    }
+
+    /// The next rows; `None` at the end of the batch.
+    pub(super) fn next_chunk(&mut self, opened: &Opened) -> Result<Option<Chunk>, PayloadError> {
+        match (&mut self.cursor, &opened.form) {
+            (Cursor::Rows { batch, position }, Form::Rows(rows_plan)) => {
+                let mut cursor = RowsCursor::resume(batch, *position);
+                let chunk = cursor.next_chunk(&opened.plan, rows_plan, CHUNK_TARGET_BYTES)?;
+                *position = cursor.position(batch.len());
+                Ok(chunk)
+            }
+            (Cursor::Arrow(cursor), _) => cursor.next_chunk(&opened.plan, CHUNK_TARGET_BYTES),
+            // `begin` has matched the cursor to the session's form.
+            (Cursor::Rows { .. }, Form::Arrow(_)) => Ok(None),
+        }
+    }
+}

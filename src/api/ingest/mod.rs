@@ -1,0 +1,108 @@
+//! Writing: `IngestService`.
+//!
+//! [`session`] is the task of a streaming call, [`unary`] its small twin; [`open`] checks what both start with,
+//! [`encoding`] walks their batches, [`ledger`] keeps the books, [`reply`] speaks the protocol. The handler returns at
+//! once, so that a session's refusal and its acks travel the same way: on the response stream.
+
+mod encoding;
+mod ledger;
+mod open;
+mod reply;
+mod session;
+mod unary;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::deadline::Deadline;
+use super::status::{self, reason};
+use crate::catalog::Catalog;
+use crate::pool::{MemoryBudget, Pool};
+use crate::proto::server::ingest_service_server::IngestService;
+use crate::proto::server::{WriteRequest, WriteRowsRequest};
+use crate::proto::v1;
+use crate::shutdown::Shutdown;
+use crate::telemetry::Instruments;
+
+/// Responses that may wait for a client before the session waits with them.
+const RESPONSES_WAITING: usize = 16;
+
+/// What the ingest service works with.
+#[derive(Debug)]
+pub struct Ingest {
+    /// Table definitions.
+    pub catalog: Catalog,
+    /// The lanes.
+    pub pool: Pool,
+    /// Memory for encoded rows, until they have an outcome.
+    pub memory: MemoryBudget,
+    /// Memory for decoded Arrow batches, while they are encoded. A budget of its own: whoever holds some of it may wait for
+    /// `memory`, which the lanes free, and never the other way round.
+    pub decode_memory: MemoryBudget,
+    /// What is counted.
+    pub instruments: Arc<Instruments>,
+    /// The end of the process.
+    pub shutdown: Shutdown,
+    /// The window of every session.
+    pub window: v1::Window,
+    /// How long a drained session is served.
+    pub drain_for: Duration,
+    /// After this time a session's client is asked to move to a new connection.
+    pub max_connection_age: Option<Duration>,
+    /// Sessions at once: each may make the transport buffer a whole message before we see it.
+    pub session_slots: Arc<Semaphore>,
+    /// The number of the next session.
+    pub next_session: AtomicU64,
+}
+
+impl Ingest {
+    fn next_session_id(&self) -> u64 {
+        self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// When the client gives up; `None` where it does not say.
+fn call_deadline(metadata: &tonic::metadata::MetadataMap) -> Result<Option<Instant>, Status> {
+    Deadline::of_write(metadata).map_err(|error| status::invalid_argument("grpc-timeout", error.to_string()))
+}
+
+/// The service; clones share everything.
+#[derive(Debug, Clone)]
+pub struct IngestApi(pub Arc<Ingest>);
+
+#[tonic::async_trait]
+impl IngestService for IngestApi {
+    type WriteStream = ReceiverStream<Result<v1::WriteResponse, Status>>;
+
+    async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<Self::WriteStream>, Status> {
+        let Ok(slot) = Arc::clone(&self.0.session_slots).try_acquire_owned() else {
+            let message = "the gateway serves as many write sessions as its memory allows; try another";
+            return Err(status::unavailable(reason::MEMORY_BUDGET, message, Duration::from_secs(1)));
+        };
+        let now = Instant::now();
+        // Clients that came together should not leave together.
+        let spread = |age: Duration| age.mul_f64(0.9 + 0.2 * fastrand::f64());
+        let call = session::CallLimits {
+            deadline: call_deadline(request.metadata())?,
+            connection_age: self.0.max_connection_age.map(|age| now + spread(age)),
+        };
+        let (responses, stream) = mpsc::channel(RESPONSES_WAITING);
+        let ingest = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            session::run(ingest, request.into_inner(), responses, call).await;
+            drop(slot);
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn write_rows(&self, request: Request<WriteRowsRequest>) -> Result<Response<v1::WriteRowsResponse>, Status> {
+        let deadline = call_deadline(request.metadata())?;
+        unary::write_rows(&self.0, request.into_inner(), deadline).await.map(Response::new)
+    }
+}

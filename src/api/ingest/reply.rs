@@ -1,0 +1,87 @@
+//! Outcomes in the protocol's words.
+
+use super::ledger::{Advance, Totals};
+use crate::limits::{ACK_MAX_OUTCOMES, BATCH_MAX_ROWS, BATCH_TARGET_BYTES, MESSAGE_MAX_BYTES};
+use crate::payload::{Reject, RejectReason};
+use crate::pool::RowFate;
+use crate::proto::v1;
+
+/// What this server accepts.
+pub(super) fn limits() -> v1::Limits {
+    v1::Limits {
+        max_message_bytes: MESSAGE_MAX_BYTES as u64,
+        target_batch_bytes: BATCH_TARGET_BYTES as u64,
+        max_batch_rows: BATCH_MAX_ROWS as u32,
+    }
+}
+
+/// An advance as Acks: a long list of outcomes is split, and only the last Ack carries the new `committed_through`.
+pub(super) fn acks(advance: Advance) -> Vec<v1::Ack> {
+    let before = advance.committed_through - advance.received_at.len() as u64;
+    let mut outcomes = advance.outcomes.into_iter().map(|(seq, row, fate)| row_outcome(seq, row, fate)).peekable();
+    let mut acks = Vec::with_capacity(1);
+    loop {
+        let part: Vec<_> = outcomes.by_ref().take(ACK_MAX_OUTCOMES).collect();
+        let last = outcomes.peek().is_none();
+        acks.push(v1::Ack {
+            committed_through: if last { advance.committed_through } else { before },
+            committed_ranges: Vec::new(),
+            superseded_count: if last { advance.superseded } else { 0 },
+            outcomes: part,
+        });
+        if last {
+            return acks;
+        }
+    }
+}
+
+/// One row that is not plainly written.
+pub(super) fn row_outcome(batch_seq: u64, row_index: u32, fate: RowFate) -> v1::RowOutcome {
+    match fate {
+        RowFate::Rejected(Reject { reason, path, message }) => v1::RowOutcome {
+            batch_seq,
+            row_index,
+            status: v1::RowStatus::Rejected.into(),
+            reason: row_reason(reason).into(),
+            field_path: path,
+            message,
+            retry_after: None,
+        },
+    }
+}
+
+/// A session's totals.
+pub(super) fn receipt(totals: &Totals) -> v1::Receipt {
+    v1::Receipt {
+        batches: totals.batches,
+        rows: totals.rows,
+        committed_rows: totals.committed,
+        superseded_rows: totals.superseded,
+        rejected_rows: totals.rejected,
+        retryable_rows: 0,
+        unknown_rows: 0,
+        write_units: totals.write_units,
+        throttled_attempts: totals.throttled_attempts,
+        coercions: std::collections::HashMap::new(),
+        rate_limited_for: None,
+    }
+}
+
+fn row_reason(reason: RejectReason) -> v1::RowReason {
+    match reason {
+        RejectReason::TypeMismatch => v1::RowReason::TypeMismatch,
+        RejectReason::OutOfRange => v1::RowReason::OutOfRange,
+        RejectReason::Inexact => v1::RowReason::Inexact,
+        RejectReason::NullNotAllowed => v1::RowReason::NullNotAllowed,
+        RejectReason::NonFinite => v1::RowReason::NonFinite,
+        RejectReason::TooLong => v1::RowReason::TooLong,
+        RejectReason::UnknownField => v1::RowReason::UnknownField,
+        RejectReason::SurplusValue => v1::RowReason::SurplusValue,
+        RejectReason::KeyEmpty => v1::RowReason::KeyEmpty,
+        RejectReason::KeyTooLong => v1::RowReason::KeyTooLong,
+        RejectReason::ItemTooLarge => v1::RowReason::ItemTooLarge,
+        RejectReason::TooDeep => v1::RowReason::TooDeep,
+        RejectReason::DuplicateMapKey => v1::RowReason::DuplicateMapKey,
+        RejectReason::BackendValidation => v1::RowReason::BackendValidation,
+    }
+}

@@ -1,0 +1,513 @@
+//! One write session: the task between a client's stream and the pool.
+//!
+//! It reads a message only when the last batch is wholly handed over, the window has room and memory was granted; not
+//! reading is the back-pressure that the client feels through HTTP/2. It writes Acks as outcomes come back. It ends in one
+//! of three ways: Finished (the only commit), a status, or the client's disappearance; but for the first, its waiting rows
+//! are dropped and their client sends them again.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::{Status, Streaming};
+
+use super::Ingest;
+use super::encoding::{Encoding, EncodingError, Payload, decoded_bytes};
+use super::ledger::Ledger;
+use super::open::{self, Opened};
+use super::reply;
+use crate::api::convert::{duration_to_proto, schema_to_proto};
+use crate::api::status::{self, reason};
+use crate::limits::{ACK_WRITE_TIMEOUT, OPEN_TIMEOUT};
+use crate::payload::Chunk;
+use crate::pool::{BatchTicket, MemoryPermit, SessionEvent, SessionFailure, SessionLink, Trouble};
+use crate::proto::server::batch::Payload as WirePayload;
+use crate::proto::server::write_request::Message as Request;
+use crate::proto::server::{Batch, WriteRequest};
+use crate::proto::v1;
+use crate::proto::v1::write_response::Message as Response;
+
+/// Where responses go; the stream that the client reads is the other end.
+pub(super) type Responses = mpsc::Sender<Result<v1::WriteResponse, Status>>;
+
+/// How a session ended.
+enum End {
+    /// Finished and confirmed.
+    Finished,
+    /// With a status for the client.
+    Status(Status),
+    /// The client is gone.
+    Gone,
+}
+
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// Runs a session to its end.
+pub(super) async fn run(
+    ingest: Arc<Ingest>,
+    requests: Streaming<WriteRequest>,
+    responses: Responses,
+    call: CallLimits,
+) {
+    let (link, events) = (ingest.next_session_id(), responses.clone());
+    let end = match Session::open(&ingest, link, requests, responses, call).await {
+        Ok(mut session) => {
+            let end = session.serve().await;
+            session.log_end(&end);
+            end
+        }
+        Err(end) => end,
+    };
+    if let End::Status(status) = end {
+        tracing::debug!(code = ?status.code(), message = status.message(), "a write session ended with an error");
+        // Where the client is gone there is nobody to tell.
+        if tokio::time::timeout(ACK_WRITE_TIMEOUT, events.send(Err(status))).await.is_err() {
+            tracing::debug!("the client did not take the status of its session");
+        }
+    }
+}
+
+/// What the call itself limits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallLimits {
+    /// `grpc-timeout`.
+    pub(super) deadline: Option<Instant>,
+    /// When the client should move to a new connection.
+    pub(super) connection_age: Option<Instant>,
+}
+
+/// What waits for memory.
+struct Waiting {
+    what: Awaiting,
+    memory: Pin<Box<dyn Future<Output = MemoryPermit> + Send>>,
+}
+
+enum Awaiting {
+    /// A batch that must be decoded first.
+    Decoding(Payload, Arc<BatchTicket>),
+    /// Encoded rows, for the pool.
+    Rows(Chunk),
+}
+
+struct Session {
+    ingest: Arc<Ingest>,
+    name: String,
+    opened: Opened,
+    link: Arc<SessionLink>,
+    events: mpsc::UnboundedReceiver<SessionEvent>,
+    requests: Streaming<WriteRequest>,
+    responses: Responses,
+    ledger: Ledger,
+    encoding: Option<Encoding>,
+    waiting: Option<Waiting>,
+    /// Barriers that were asked for: the batch that each waits for.
+    flushes: std::collections::VecDeque<u64>,
+    finishing: bool,
+    call: CallLimits,
+    /// When a drained session ends at the latest.
+    drain_deadline: Option<Instant>,
+    schema_changes: tokio::sync::watch::Receiver<u64>,
+    announced_version: u64,
+}
+
+impl Session {
+    async fn open(
+        ingest: &Arc<Ingest>,
+        id: u64,
+        mut requests: Streaming<WriteRequest>,
+        responses: Responses,
+        call: CallLimits,
+    ) -> Result<Self, End> {
+        if ingest.shutdown.is_draining() {
+            return Err(shutting_down().into());
+        }
+        let first = match tokio::time::timeout(OPEN_TIMEOUT, requests.message()).await {
+            Ok(Ok(Some(WriteRequest { message: Some(Request::Open(open)) }))) => open,
+            Ok(Ok(Some(_))) => {
+                return Err(status::invalid_argument("message", "the first message of a session must be open").into());
+            }
+            Ok(Ok(None)) => return Err(End::Gone),
+            Ok(Err(error)) => return Err(unreadable(error)),
+            Err(_elapsed) => {
+                let message = format!("no Open came within {} s", OPEN_TIMEOUT.as_secs());
+                return Err(status::deadline_exceeded(reason::OPEN_TIMEOUT, message).into());
+            }
+        };
+        let schema_changes = ingest.catalog.changes();
+        let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed()).await?;
+        let (link, events) = SessionLink::new(id, opened.bulk);
+        let announced_version = opened.table.version;
+        let name = format!("{:08x}-{id}", ingest.pool.hash_seed() as u32);
+        tracing::info!(
+            session = name,
+            table = opened.table.def.name,
+            version = announced_version,
+            producer = opened.producer_id,
+            "write session opened"
+        );
+        ingest.instruments.sessions.inc();
+        ingest.instruments.sessions_opened.inc();
+        let mut session = Self {
+            ingest: Arc::clone(ingest),
+            name,
+            opened,
+            link,
+            events,
+            requests,
+            responses,
+            ledger: Ledger::new(),
+            encoding: None,
+            waiting: None,
+            flushes: std::collections::VecDeque::new(),
+            finishing: false,
+            call,
+            drain_deadline: None,
+            schema_changes,
+            announced_version,
+        };
+        let hello = v1::Opened {
+            session_id: session.name.clone(),
+            schema: Some(schema_to_proto(&session.opened.table.def.schema)),
+            schema_version: announced_version,
+            limits: Some(reply::limits()),
+            window: Some(session.ingest.window),
+        };
+        session.send(Response::Opened(hello)).await?;
+        Ok(session)
+    }
+
+    /// The loop. Outcomes come before new work, so that acks flow while a client sends.
+    async fn serve(&mut self) -> End {
+        loop {
+            if let Err(end) = self.encode() {
+                return end;
+            }
+            let window = self.ingest.window;
+            let may_read = self.encoding.is_none()
+                && self.waiting.is_none()
+                && !self.finishing
+                && self.ledger.has_room(window.max_unacked_bytes, window.max_unacked_batches);
+            let timer = self.next_timer();
+            let step = tokio::select! {
+                biased;
+                () = self.responses.closed() => return End::Gone,
+                Some(event) = self.events.recv() => self.take_event(event).await,
+                memory = granted(&mut self.waiting), if self.waiting.is_some() => {
+                    self.proceed(memory)
+                }
+                () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
+                    self.take_timer().await
+                }
+                until = self.ingest.shutdown.drained(), if self.drain_deadline.is_none() => {
+                    self.drain(v1::DrainReason::Shutdown, until).await
+                }
+                Ok(()) = self.schema_changes.changed() => self.announce_schema().await,
+                message = self.requests.message(), if may_read => match message {
+                    Ok(Some(message)) => self.take_message(message).await,
+                    Ok(None) => Err(status::aborted(
+                        reason::NO_FINISH,
+                        "the stream ended without Finish; rows that were not acked are dropped",
+                    ).into()),
+                    Err(error) => Err(unreadable(error)),
+                },
+            };
+            match step {
+                Ok(()) if self.finishing && self.ledger.committed_through() == self.ledger.last_seq() => {
+                    let finished = v1::Finished { receipt: Some(reply::receipt(&self.ledger.totals())) };
+                    return match self.send(Response::Finished(finished)).await {
+                        Ok(()) => End::Finished,
+                        Err(end) => end,
+                    };
+                }
+                Ok(()) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+
+    async fn take_message(&mut self, message: WriteRequest) -> Result<(), End> {
+        match message.message {
+            Some(Request::Batch(batch)) => self.take_batch(batch),
+            Some(Request::Flush(v1::Flush {})) => {
+                self.flushes.push_back(self.ledger.last_seq());
+                self.answer_flushes().await
+            }
+            Some(Request::Finish(finish)) => {
+                let totals = self.ledger.totals();
+                if (finish.batches, finish.rows) != (totals.batches, totals.rows) {
+                    let message = format!(
+                        "Finish says {} batches and {} rows, but {} batches and {} rows arrived",
+                        finish.batches, finish.rows, totals.batches, totals.rows
+                    );
+                    return Err(status::data_loss(reason::COUNT_MISMATCH, message).into());
+                }
+                self.finishing = true;
+                Ok(())
+            }
+            Some(Request::Open(_)) => {
+                Err(status::invalid_argument("message", "open must be the first message, and the only one").into())
+            }
+            None => Err(status::invalid_argument("message", "is empty: send a batch, flush or finish").into()),
+        }
+    }
+
+    fn take_batch(&mut self, batch: Batch) -> Result<(), End> {
+        if batch.atomic {
+            return Err(open::unsupported("ATOMIC batches", "leave atomic unset").into());
+        }
+        let (payload, bytes) = match batch.payload {
+            Some(WirePayload::Rows(rows)) => {
+                let bytes = rows.len();
+                (Payload::Rows(rows), bytes)
+            }
+            Some(WirePayload::Arrow(arrow)) => {
+                let bytes = arrow.ipc_messages.len();
+                (Payload::Arrow(arrow.ipc_messages), bytes)
+            }
+            None => return Err(status::invalid_argument("batch.payload", "is missing: send rows or arrow").into()),
+        };
+        self.ledger
+            .admit(batch.batch_seq, bytes as u64, Instant::now())
+            .map_err(|error| status::out_of_range(reason::BATCH_SEQ, error.to_string()))?;
+        self.ingest.instruments.batches.inc();
+        self.ingest.instruments.received_bytes.inc_by(bytes as u64);
+        let ticket = BatchTicket::new(batch.batch_seq, Arc::clone(&self.link));
+        match decoded_bytes(&self.opened, &payload).map_err(encoding_status)? {
+            0 => {
+                self.encoding = Some(Encoding::begin(&self.opened, payload, ticket, None).map_err(encoding_status)?);
+            }
+            bytes => {
+                let budget = self.ingest.decode_memory.clone();
+                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+                let memory = Box::pin(async move { budget.reserve(bytes).await });
+                self.waiting = Some(Waiting { what: Awaiting::Decoding(payload, ticket), memory });
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes until rows wait for memory or the batch is done.
+    fn encode(&mut self) -> Result<(), End> {
+        while self.waiting.is_none()
+            && let Some(encoding) = &mut self.encoding
+        {
+            let chunk = encoding.next_chunk(&self.opened).map_err(|error| encoding_status(error.into()))?;
+            let Some(mut chunk) = chunk else {
+                encoding.ticket().seal();
+                self.encoding = None;
+                return Ok(());
+            };
+            self.ledger.count_rows((chunk.rows.len() + chunk.rejects.len()) as u64);
+            let ticket = encoding.ticket();
+            self.ingest.instruments.count_rows("rejected", chunk.rejects.len() as u64);
+            ticket.reject(std::mem::take(&mut chunk.rejects));
+            if self.opened.validate_only {
+                ticket.accept(chunk.rows.len() as u32);
+            } else if !chunk.rows.is_empty() {
+                // At most 100,000 rows.
+                ticket.expect(chunk.rows.len() as u32);
+                let (memory, bytes) = (self.ingest.memory.clone(), chunk.memory_bytes);
+                let memory = Box::pin(async move { memory.reserve(bytes).await });
+                self.waiting = Some(Waiting { what: Awaiting::Rows(chunk), memory });
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory was granted to what waited for it.
+    fn proceed(&mut self, memory: MemoryPermit) -> Result<(), End> {
+        match self.waiting.take().map(|waiting| waiting.what) {
+            Some(Awaiting::Decoding(payload, ticket)) => {
+                let encoding = Encoding::begin(&self.opened, payload, ticket, Some(memory));
+                self.encoding = Some(encoding.map_err(encoding_status)?);
+            }
+            Some(Awaiting::Rows(chunk)) => {
+                if let Some(encoding) = &self.encoding {
+                    self.ingest.pool.submit(&self.opened.pool_table, encoding.ticket(), chunk.rows, memory);
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    async fn take_event(&mut self, event: SessionEvent) -> Result<(), End> {
+        let mut next = Some(event);
+        while let Some(event) = next {
+            match event {
+                SessionEvent::BatchDone(ticket) => self.ledger.settle(ticket),
+                SessionEvent::Failed(failure) => return Err(failure_status(&failure).into()),
+            }
+            next = self.events.try_recv().ok();
+        }
+        let Some(advance) = self.ledger.advance() else { return Ok(()) };
+        let now = Instant::now();
+        for received_at in &advance.received_at {
+            self.ingest.instruments.ack_seconds.observe((now - *received_at).as_secs_f64());
+        }
+        for ack in reply::acks(advance) {
+            self.send(Response::Ack(ack)).await?;
+        }
+        self.answer_flushes().await
+    }
+
+    async fn answer_flushes(&mut self) -> Result<(), End> {
+        while let Some(&through) = self.flushes.front()
+            && through <= self.ledger.committed_through()
+        {
+            self.flushes.pop_front();
+            let flushed = v1::Flushed {
+                committed_through: self.ledger.committed_through(),
+                receipt: Some(reply::receipt(&self.ledger.totals())),
+            };
+            self.send(Response::Flushed(flushed)).await?;
+        }
+        Ok(())
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        let row = self.ledger.oldest().map(|received| received + self.opened.row_deadline);
+        let age = self.call.connection_age.filter(|_| self.drain_deadline.is_none());
+        [row, self.drain_deadline, self.call.deadline, age].into_iter().flatten().min()
+    }
+
+    async fn take_timer(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if self.call.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(status::deadline_exceeded(reason::DEADLINE, "the call's deadline has passed").into());
+        }
+        if self.drain_deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(shutting_down().into());
+        }
+        if self.ledger.oldest().is_some_and(|received| received + self.opened.row_deadline <= now) {
+            return Err(row_deadline_status(self.link.trouble(), self.opened.row_deadline).into());
+        }
+        if self.drain_deadline.is_none() && self.call.connection_age.is_some_and(|age| age <= now) {
+            return self.drain(v1::DrainReason::ConnectionAge, now + self.ingest.drain_for).await;
+        }
+        Ok(())
+    }
+
+    async fn drain(&mut self, why: v1::DrainReason, until: Instant) -> Result<(), End> {
+        self.drain_deadline = Some(until);
+        let left = until.saturating_duration_since(Instant::now());
+        let drain = v1::Drain { reason: why.into(), deadline: Some(duration_to_proto(left)) };
+        self.send(Response::Drain(drain)).await
+    }
+
+    async fn announce_schema(&mut self) -> Result<(), End> {
+        let Some(newest) = self.ingest.catalog.peek(&self.opened.table.def.name) else { return Ok(()) };
+        if newest.version <= self.announced_version {
+            return Ok(());
+        }
+        self.announced_version = newest.version;
+        let changed =
+            v1::SchemaChanged { schema: Some(schema_to_proto(&newest.def.schema)), schema_version: newest.version };
+        self.send(Response::SchemaChanged(changed)).await
+    }
+
+    /// Sends one response. A client that does not take it in time is cut off.
+    async fn send(&mut self, message: Response) -> Result<(), End> {
+        let response = v1::WriteResponse { message: Some(message) };
+        match tokio::time::timeout(ACK_WRITE_TIMEOUT, self.responses.send(Ok(response))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_closed)) => Err(End::Gone),
+            Err(_elapsed) => {
+                let message = format!("the client read no response for {} s", ACK_WRITE_TIMEOUT.as_secs());
+                Err(status::resource_exhausted(reason::ACKS_UNREAD, &self.name, message, None).into())
+            }
+        }
+    }
+
+    fn log_end(&self, end: &End) {
+        let totals = self.ledger.totals();
+        let how = match end {
+            End::Finished => "finished",
+            End::Status(_) => "failed",
+            End::Gone => "abandoned by its client",
+        };
+        tracing::info!(
+            session = self.name,
+            table = self.opened.table.def.name,
+            batches = totals.batches,
+            rows = totals.rows,
+            committed = totals.committed,
+            superseded = totals.superseded,
+            rejected = totals.rejected,
+            "write session {how}"
+        );
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Whatever the end: nobody listens any more. After Finished nothing waits, and this drops nothing.
+        self.ingest.pool.cancel(&self.link);
+        self.ingest.instruments.sessions.dec();
+    }
+}
+
+/// Resolves when the waiting chunk's memory is granted.
+async fn granted(waiting: &mut Option<Waiting>) -> MemoryPermit {
+    match waiting {
+        Some(waiting) => waiting.memory.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An error of the transport: the client's own cancellation, or a message that cannot be decoded.
+fn unreadable(error: Status) -> End {
+    match error.code() {
+        tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Unavailable => End::Gone,
+        tonic::Code::OutOfRange => End::Status(status::out_of_range(reason::TOO_LARGE, error.message().to_owned())),
+        _ => End::Status(status::invalid_argument("message", error.message().to_owned())),
+    }
+}
+
+/// The status of a batch that cannot be encoded.
+pub(super) fn encoding_status(error: EncodingError) -> Status {
+    match error {
+        EncodingError::OtherForm { .. } => status::invalid_argument("batch.payload", error.to_string()),
+        EncodingError::Payload(error) => status::payload_error(error),
+    }
+}
+
+/// The status of a session that the pool gave up on.
+pub(super) fn failure_status(failure: &SessionFailure) -> Status {
+    match failure {
+        SessionFailure::TableMissing { table } => {
+            status::failed_precondition(reason::DYNAMODB_TABLE_MISSING, table, failure.to_string())
+        }
+        SessionFailure::Access { .. } => {
+            status::unavailable(reason::BACKEND_ACCESS, failure.to_string(), Duration::from_secs(30))
+        }
+        SessionFailure::ShuttingDown => shutting_down(),
+    }
+}
+
+/// The status of a session whose oldest row has waited too long.
+pub(super) fn row_deadline_status(trouble: Trouble, row_deadline: Duration) -> Status {
+    let seconds = row_deadline.as_secs_f64();
+    let (reason, why) = match trouble {
+        Trouble::PartitionThrottled => (reason::PARTITION_THROTTLED, "a partition is throttled"),
+        Trouble::TableThrottled => (reason::TABLE_THROTTLED, "the table or the account is throttled"),
+        Trouble::Unavailable => (reason::BACKEND_UNAVAILABLE, "DynamoDB does not answer"),
+        Trouble::None => (reason::ROW_DEADLINE, "other rows went first"),
+    };
+    let message = format!("rows waited for DynamoDB longer than row_deadline ({seconds} s): {why}");
+    status::unavailable(reason, message, Duration::from_secs(5))
+}
+
+fn shutting_down() -> Status {
+    status::unavailable(
+        reason::SHUTTING_DOWN,
+        "the gateway is shutting down; send again to another",
+        Duration::from_secs(1),
+    )
+}

@@ -1,0 +1,399 @@
+//! The lane: the task around a [`TableQueue`] for each table. Thin I/O; the decisions are the queue's.
+//!
+//! One loop: take what came in, settle what came back, send what may go. Attempts run as tasks of their own, so that a
+//! lane never waits for DynamoDB. Rows belong to the lane: a client that goes away cancels waiting rows, never an attempt.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use slab::Slab;
+use smallvec::SmallVec;
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::memory::MemoryPermit;
+use super::outcome::{BatchTicket, BatchTotals, RowFate, SessionFailure, Trouble, refused_by_dynamodb};
+use super::queue::{Batch, ItemOutcome, Part, Report, SlotId, TableQueue};
+use super::retry::RetryConfig;
+use super::{PoolTable, Slice};
+use crate::store::{BatchWrite, Store, ThrottleReason, WriteDone, WriteError};
+use crate::telemetry::Instruments;
+use crate::telemetry::instruments::OutcomeLabel;
+
+/// What a lane is told.
+#[derive(Debug)]
+pub enum LaneMessage {
+    /// Rows to write.
+    Rows(Slice),
+    /// Drop what waits for this session.
+    Cancel(u64),
+}
+
+/// What a lane is made of.
+#[derive(Debug)]
+pub struct LaneConfig {
+    /// Attempts in flight for one table.
+    pub attempts_in_flight: usize,
+    /// How long to wait before trying again.
+    pub retry: RetryConfig,
+    /// Seed of the jitter.
+    pub seed: u64,
+    /// Where rows go.
+    pub store: Arc<dyn Store>,
+    /// What is counted.
+    pub instruments: Arc<Instruments>,
+}
+
+impl std::fmt::Debug for dyn Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+/// A lane.
+#[derive(Debug)]
+pub struct Lane {
+    config: LaneConfig,
+    tables: HashMap<Arc<str>, TableLane>,
+    slices: Slab<SliceState>,
+    attempts: JoinSet<AttemptDone>,
+    /// What each running attempt carries, also should its task die.
+    running: HashMap<Id, Attempt>,
+    rng: fastrand::Rng,
+}
+
+#[derive(Debug)]
+struct TableLane {
+    queue: TableQueue,
+    in_flight: usize,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    table: Arc<str>,
+    slots: Vec<SlotId>,
+    solo: bool,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct AttemptDone {
+    result: Result<WriteDone, WriteError>,
+}
+
+/// Rows of one slice that have no outcome yet.
+#[derive(Debug)]
+struct SliceState {
+    ticket: Arc<BatchTicket>,
+    rows: u32,
+    open: u32,
+    totals: BatchTotals,
+    fates: Vec<(u32, RowFate)>,
+    /// Freed with the slice.
+    _memory: Arc<MemoryPermit>,
+}
+
+impl Lane {
+    /// A lane that holds nothing.
+    pub fn new(config: LaneConfig) -> Self {
+        let rng = fastrand::Rng::with_seed(config.seed);
+        Self {
+            config,
+            tables: HashMap::new(),
+            slices: Slab::new(),
+            attempts: JoinSet::new(),
+            running: HashMap::new(),
+            rng,
+        }
+    }
+
+    /// Runs until all handles are gone and nothing is in flight.
+    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<LaneMessage>) {
+        let mut open = true;
+        while open || !self.attempts.is_empty() {
+            let wake = self.tables.values().filter_map(|table| table.queue.next_wake()).min();
+            tokio::select! {
+                biased;
+                Some(done) = self.attempts.join_next_with_id() => self.settle(done),
+                message = inbox.recv(), if open => match message {
+                    Some(message) => self.take(message),
+                    None => open = false,
+                },
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() && open => {}
+            }
+            // Whatever else is there already belongs to the same decision: batches fill from load.
+            while let Some(done) = self.attempts.try_join_next_with_id() {
+                self.settle(done);
+            }
+            while let Ok(message) = inbox.try_recv() {
+                self.take(message);
+            }
+            if open {
+                self.send();
+            }
+        }
+    }
+
+    fn take(&mut self, message: LaneMessage) {
+        match message {
+            LaneMessage::Rows(slice) => self.take_rows(slice),
+            LaneMessage::Cancel(session) => {
+                tracing::debug!(session, "dropping a cancelled session's waiting rows");
+                self.drop_dead();
+            }
+        }
+    }
+
+    fn take_rows(&mut self, Slice { table, ticket, rows, memory }: Slice) {
+        if ticket.session().is_cancelled() {
+            // Its Cancel came and went while the rows were on their way.
+            let dropped = rows.len() as u64;
+            self.config.instruments.count_rows("dropped", dropped);
+            return;
+        }
+        let PoolTable { name, coalesce } = table;
+        let bulk = ticket.session().is_bulk();
+        let retry = self.config.retry;
+        let lane = self
+            .tables
+            .entry(name)
+            .or_insert_with(|| TableLane { queue: TableQueue::new(coalesce, retry), in_flight: 0 });
+        lane.queue.set_coalesce(coalesce);
+        // A batch has at most 100,000 rows.
+        let count = rows.len() as u32;
+        let slice = self.slices.insert(SliceState {
+            ticket,
+            rows: count,
+            open: count,
+            totals: BatchTotals::default(),
+            fates: Vec::new(),
+            _memory: memory,
+        });
+        for row in rows {
+            lane.queue.push(Part { item: row.item, key_hash: row.key_hash, slice, row_index: row.row_index, bulk });
+        }
+        self.config.instruments.queued_rows.inc_by(i64::from(count));
+    }
+
+    fn drop_dead(&mut self) {
+        let (slices, instruments) = (&mut self.slices, &self.config.instruments);
+        let mut dropped = Vec::new();
+        for table in self.tables.values_mut() {
+            let is_live = |slice: usize| !slices[slice].ticket.session().is_cancelled();
+            table.queue.drop_dead(is_live, &mut |report| dropped.push(report));
+        }
+        for report in dropped {
+            record(slices, instruments, report, 0.0);
+        }
+    }
+
+    /// Sends what may go: tables take turns, each up to its attempts in flight.
+    fn send(&mut self) {
+        let now = Instant::now();
+        for (name, table) in &mut self.tables {
+            while table.in_flight < self.config.attempts_in_flight
+                && let Some(Batch { slots, items, solo }) = table.queue.take_batch(now)
+            {
+                table.in_flight += 1;
+                self.config.instruments.attempts_in_flight.inc();
+                self.config.instruments.attempt_items.observe(items.len() as f64);
+                let (store, table) = (Arc::clone(&self.config.store), Arc::clone(name));
+                let attempt = Attempt { table: Arc::clone(name), slots, solo, started: now };
+                let handle = self.attempts.spawn(async move {
+                    let result = match <[_; 1]>::try_from(items) {
+                        Ok([item]) if solo => store.write_one(table, item).await,
+                        Ok(item) => store.batch_write(BatchWrite { table, items: item.into() }).await,
+                        Err(items) => store.batch_write(BatchWrite { table, items }).await,
+                    };
+                    AttemptDone { result }
+                });
+                self.running.insert(handle.id(), attempt);
+            }
+        }
+    }
+
+    fn settle(&mut self, done: Result<(Id, AttemptDone), JoinError>) {
+        let (id, result) = match done {
+            Ok((id, done)) => (id, done.result),
+            Err(error) => {
+                tracing::error!("a DynamoDB write call panicked; its rows are tried again");
+                (error.id(), Err(WriteError::Unknown { message: "the call's task failed".to_owned() }))
+            }
+        };
+        let Some(attempt) = self.running.remove(&id) else { return };
+        let now = Instant::now();
+        let instruments = &self.config.instruments;
+        instruments.attempts_in_flight.dec();
+        instruments.attempt_seconds.observe((now - attempt.started).as_secs_f64());
+        let Some(table) = self.tables.get_mut(&attempt.table) else { return };
+        table.in_flight -= 1;
+
+        let mut verdict = Verdict::of(&result, &attempt, table.queue.failures(), &self.config.retry);
+        instruments.attempts.get_or_create(&OutcomeLabel { outcome: verdict.label }).inc();
+        if verdict.rest {
+            table.queue.note_failure(now, &mut self.rng);
+        } else {
+            table.queue.note_success();
+        }
+        if let Err(error) = &result {
+            tracing::debug!(table = %attempt.table, items = attempt.slots.len(), %error, "a write attempt failed");
+        }
+
+        let written = attempt.slots.len() - verdict.unprocessed.len();
+        let units = match &result {
+            Ok(done) => {
+                instruments.write_units.inc_by(done.write_units.max(0.0));
+                done.write_units / written.max(1) as f64
+            }
+            Err(_) => 0.0,
+        };
+        let (slices, rng) = (&mut self.slices, &mut self.rng);
+        let mut reports = Vec::with_capacity(attempt.slots.len());
+        let mut held_up = SmallVec::<[usize; 8]>::new();
+        for (position, slot) in attempt.slots.iter().enumerate() {
+            let outcome = verdict.item(position);
+            if matches!(outcome, ItemOutcome::Retry | ItemOutcome::Forget) {
+                held_up.extend(table.queue.in_flight_slices(*slot));
+            }
+        }
+        // A slice has many rows in one attempt, and counts it once.
+        held_up.sort_unstable();
+        held_up.dedup();
+        for slice in held_up {
+            let state = &mut slices[slice];
+            state.totals.throttled_attempts += u32::from(verdict.throttled);
+            if let Some(trouble) = verdict.trouble {
+                state.ticket.session().note(trouble);
+            }
+            if let Some(failure) = &verdict.failure {
+                state.ticket.session().fail(failure.clone());
+            }
+        }
+        for (position, slot) in attempt.slots.iter().enumerate() {
+            let is_live = |slice: usize| !slices[slice].ticket.session().is_cancelled();
+            let outcome = verdict.item(position);
+            table.queue.settle(*slot, outcome, now, rng, is_live, &mut |report| reports.push(report));
+        }
+        let refusal = verdict.refusal.take();
+        for report in reports {
+            match (&report, &refusal) {
+                (Report::Refused(part), Some(message)) => {
+                    slices[part.slice].fates.push((part.row_index, refused_by_dynamodb(message)));
+                    record(slices, instruments, report, 0.0);
+                }
+                _ => record(slices, instruments, report, units),
+            }
+        }
+        if table.queue.rows() == 0 && table.in_flight == 0 {
+            self.tables.remove(&attempt.table);
+        }
+    }
+}
+
+/// Notes one row's outcome with its slice, and reports the slice when it was the last.
+fn record(slices: &mut Slab<SliceState>, instruments: &Instruments, report: Report, units: f64) {
+    let part = match &report {
+        Report::Committed(part) | Report::Superseded(part) | Report::Refused(part) | Report::Dropped(part) => part,
+    };
+    let index = part.slice;
+    let slice = &mut slices[index];
+    match report {
+        Report::Committed(_) => {
+            slice.totals.committed += 1;
+            slice.totals.write_units += units;
+        }
+        Report::Superseded(_) => slice.totals.superseded += 1,
+        Report::Refused(_) | Report::Dropped(_) => {}
+    }
+    slice.open -= 1;
+    if slice.open > 0 {
+        return;
+    }
+    let SliceState { ticket, rows, totals, fates, .. } = slices.remove(index);
+    let (committed, superseded, refused) =
+        (u64::from(totals.committed), u64::from(totals.superseded), fates.len() as u64);
+    instruments.queued_rows.dec_by(i64::from(rows));
+    instruments.count_rows("committed", committed);
+    instruments.count_rows("superseded", superseded);
+    instruments.count_rows("rejected", refused);
+    instruments.count_rows("dropped", u64::from(rows) - committed - superseded - refused);
+    ticket.report(rows, totals, fates);
+}
+
+/// What an attempt's result means for its rows and its table.
+#[derive(Debug)]
+struct Verdict {
+    label: &'static str,
+    /// Indices that were not processed, where the call succeeded.
+    unprocessed: Vec<usize>,
+    /// For the others.
+    outcome: ItemOutcome,
+    /// Whether the table should rest before the next call.
+    rest: bool,
+    throttled: bool,
+    trouble: Option<Trouble>,
+    failure: Option<SessionFailure>,
+    refusal: Option<String>,
+}
+
+impl Verdict {
+    fn of(result: &Result<WriteDone, WriteError>, attempt: &Attempt, failures: u32, retry: &RetryConfig) -> Self {
+        let verdict = |label, outcome| Self {
+            label,
+            unprocessed: Vec::new(),
+            outcome,
+            rest: false,
+            throttled: false,
+            trouble: None,
+            failure: None,
+            refusal: None,
+        };
+        match result {
+            Ok(done) if done.unprocessed.is_empty() => verdict("ok", ItemOutcome::Confirmed),
+            Ok(done) => Self {
+                unprocessed: done.unprocessed.clone(),
+                throttled: true,
+                trouble: Some(Trouble::PartitionThrottled),
+                // Nothing got through: the next call would not either.
+                rest: done.unprocessed.len() == attempt.slots.len(),
+                ..verdict("partial", ItemOutcome::Confirmed)
+            },
+            Err(WriteError::Throttled { reason }) => Self {
+                throttled: true,
+                rest: true,
+                trouble: Some(match reason {
+                    ThrottleReason::KeyRange => Trouble::PartitionThrottled,
+                    _ => Trouble::TableThrottled,
+                }),
+                ..verdict("throttled", ItemOutcome::Retry)
+            },
+            Err(WriteError::Validation { message }) if attempt.solo || attempt.slots.len() == 1 => {
+                Self { refusal: Some(message.clone()), ..verdict("refused", ItemOutcome::Refused) }
+            }
+            Err(WriteError::Validation { .. }) => verdict("refused", ItemOutcome::Alone),
+            Err(WriteError::TableMissing { table }) => Self {
+                failure: Some(SessionFailure::TableMissing { table: table.clone() }),
+                ..verdict("table_missing", ItemOutcome::Forget)
+            },
+            Err(WriteError::Access { message }) if failures + 1 >= retry.access_attempts => Self {
+                failure: Some(SessionFailure::Access { message: message.clone() }),
+                rest: true,
+                ..verdict("access", ItemOutcome::Forget)
+            },
+            Err(WriteError::Access { .. }) => {
+                Self { rest: true, trouble: Some(Trouble::Unavailable), ..verdict("access", ItemOutcome::Retry) }
+            }
+            Err(WriteError::NotSent { .. }) => {
+                Self { rest: true, trouble: Some(Trouble::Unavailable), ..verdict("unreachable", ItemOutcome::Retry) }
+            }
+            Err(WriteError::Unknown { .. }) => {
+                Self { rest: true, trouble: Some(Trouble::Unavailable), ..verdict("unknown", ItemOutcome::Retry) }
+            }
+        }
+    }
+
+    fn item(&self, position: usize) -> ItemOutcome {
+        if self.unprocessed.contains(&position) { ItemOutcome::Retry } else { self.outcome }
+    }
+}

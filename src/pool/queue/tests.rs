@@ -1,0 +1,378 @@
+//! The queue's promises, one by one and against a sequential model.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::WriteOp;
+
+/// A row: `number` is its place in the order of arrival, `session` its slice.
+fn row(key: u8, number: u32, session: usize, op: WriteOp) -> Part {
+    let key_text = format!("\"k\":{{\"S\":\"{key}\"}}");
+    let json = match op {
+        WriteOp::Put => format!("{{{key_text},\"n\":{{\"N\":\"{number}\"}}}}"),
+        WriteOp::Delete => format!("{{{key_text}}}"),
+    };
+    let item = WriteItem { op, json: Bytes::from(json), key_len: key_text.len() as u32 };
+    // Few hashes for many keys: texts must decide.
+    Part { item, key_hash: u64::from(key % 2), slice: session, row_index: number, bulk: false }
+}
+
+fn row_of_text(key: &str, number: u32) -> Part {
+    let key_text = format!("\"k\":{{\"S\":\"{key}\"}}");
+    let item =
+        WriteItem { op: WriteOp::Put, json: Bytes::from(format!("{{{key_text}}}")), key_len: key_text.len() as u32 };
+    Part { item, key_hash: u64::from(number), slice: 0, row_index: number, bulk: false }
+}
+
+fn put(key: u8, number: u32) -> Part {
+    row(key, number, 0, WriteOp::Put)
+}
+
+struct Bench {
+    queue: TableQueue,
+    now: Instant,
+    rng: fastrand::Rng,
+    dead: HashSet<usize>,
+    reports: Vec<(char, u32)>,
+}
+
+impl Bench {
+    fn new(coalesce: bool) -> Self {
+        Self {
+            queue: TableQueue::new(coalesce, RetryConfig::default()),
+            now: Instant::now(),
+            rng: fastrand::Rng::with_seed(1),
+            dead: HashSet::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    fn take(&mut self) -> Batch {
+        self.queue.take_batch(self.now).expect("something may go")
+    }
+
+    fn settle(&mut self, slot: SlotId, outcome: ItemOutcome) {
+        let (dead, reports) = (&self.dead, &mut self.reports);
+        let mut report = |report: Report| reports.push(letter(&report));
+        self.queue.settle(slot, outcome, self.now, &mut self.rng, |slice| !dead.contains(&slice), &mut report);
+    }
+
+    fn cancel(&mut self, session: usize) {
+        self.dead.insert(session);
+        let (dead, reports) = (&self.dead, &mut self.reports);
+        self.queue.drop_dead(|slice| !dead.contains(&slice), &mut |report| reports.push(letter(&report)));
+    }
+}
+
+fn letter(report: &Report) -> (char, u32) {
+    match report {
+        Report::Committed(part) => ('C', part.row_index),
+        Report::Superseded(part) => ('S', part.row_index),
+        Report::Refused(part) => ('R', part.row_index),
+        Report::Dropped(part) => ('D', part.row_index),
+    }
+}
+
+fn numbers(batch: &Batch) -> Vec<String> {
+    let number = |item: &WriteItem| {
+        let json: serde_json::Value = serde_json::from_slice(&item.json).unwrap();
+        json["n"]["N"].as_str().unwrap_or("delete").to_owned()
+    };
+    batch.items.iter().map(number).collect()
+}
+
+#[test]
+fn a_batch_has_at_most_25_items_with_different_keys() {
+    let mut bench = Bench::new(true);
+    for number in 0..60 {
+        bench.queue.push(put((number % 30) as u8, number));
+    }
+    let (first, second) = (bench.take(), bench.take());
+    assert_eq!((first.items.len(), second.items.len()), (25, 5));
+    let keys: HashSet<_> = first.items.iter().chain(&second.items).map(|item| item.key_text().to_vec()).collect();
+    assert_eq!(keys.len(), 30);
+    assert!(bench.queue.take_batch(bench.now).is_none());
+}
+
+#[test]
+fn one_write_of_a_key_is_in_flight_and_waiting_rows_fold_to_the_newest() {
+    let mut bench = Bench::new(true);
+    bench.queue.push(put(1, 0));
+    let first = bench.take();
+    for number in 1..4 {
+        bench.queue.push(put(1, number));
+    }
+    assert!(bench.queue.take_batch(bench.now).is_none(), "the key is in flight");
+    bench.settle(first.slots[0], ItemOutcome::Confirmed);
+    let second = bench.take();
+    assert_eq!(numbers(&second), ["3"]);
+    assert_eq!(bench.reports, [('C', 0)], "nothing is acked for a newer row that is not confirmed yet");
+    bench.settle(second.slots[0], ItemOutcome::Confirmed);
+    assert_eq!(bench.reports, [('C', 0), ('S', 1), ('S', 2), ('C', 3)]);
+    assert_eq!(bench.queue.rows(), 0);
+}
+
+#[test]
+fn a_newer_row_supersedes_a_queued_retry() {
+    let mut bench = Bench::new(true);
+    bench.queue.push(put(1, 0));
+    let first = bench.take();
+    bench.queue.push(put(1, 1));
+    bench.settle(first.slots[0], ItemOutcome::Retry);
+    assert!(bench.queue.take_batch(bench.now).is_none(), "it cools");
+    bench.now += Duration::from_secs(3);
+    assert_eq!(numbers(&bench.take()), ["1"]);
+}
+
+#[test]
+fn parts_are_written_after_all_when_their_survivor_is_refused() {
+    let mut bench = Bench::new(true);
+    for number in 0..3 {
+        bench.queue.push(put(1, number));
+    }
+    let first = bench.take();
+    assert_eq!(numbers(&first), ["2"]);
+    bench.settle(first.slots[0], ItemOutcome::Refused);
+    assert_eq!(bench.reports, [('R', 2)]);
+    let second = bench.take();
+    assert_eq!(numbers(&second), ["1"]);
+    bench.settle(second.slots[0], ItemOutcome::Confirmed);
+    assert_eq!(bench.reports, [('R', 2), ('S', 0), ('C', 1)]);
+}
+
+#[test]
+fn parts_of_other_sessions_outlive_a_cancelled_survivor() {
+    let mut bench = Bench::new(true);
+    bench.queue.push(row(1, 0, 0, WriteOp::Put));
+    bench.queue.push(row(1, 1, 7, WriteOp::Delete));
+    bench.cancel(7);
+    assert_eq!(bench.reports, [('D', 1)]);
+    assert_eq!(numbers(&bench.take()), ["0"]);
+}
+
+#[test]
+fn an_attempt_in_flight_is_not_torn_by_a_cancellation() {
+    let mut bench = Bench::new(true);
+    bench.queue.push(row(1, 0, 7, WriteOp::Put));
+    let batch = bench.take();
+    bench.cancel(7);
+    assert_eq!(bench.reports, []);
+    bench.settle(batch.slots[0], ItemOutcome::Confirmed);
+    assert_eq!(bench.reports, [('C', 0)]);
+}
+
+#[test]
+fn a_cancelled_sessions_row_is_never_tried_again() {
+    let mut bench = Bench::new(true);
+    bench.queue.push(row(1, 0, 7, WriteOp::Put));
+    let batch = bench.take();
+    bench.cancel(7);
+    bench.settle(batch.slots[0], ItemOutcome::Retry);
+    assert_eq!(bench.reports, [('D', 0)]);
+    assert_eq!((bench.queue.rows(), bench.queue.next_wake()), (0, None));
+}
+
+#[test]
+fn a_refused_batch_is_tried_one_by_one() {
+    let mut bench = Bench::new(true);
+    for key in 0..3 {
+        bench.queue.push(put(key, u32::from(key)));
+    }
+    let batch = bench.take();
+    for slot in batch.slots {
+        bench.settle(slot, ItemOutcome::Alone);
+    }
+    for _ in 0..3 {
+        let alone = bench.take();
+        assert!(alone.solo && alone.items.len() == 1);
+    }
+}
+
+#[test]
+fn without_coalescing_every_row_is_written_in_order() {
+    let mut bench = Bench::new(false);
+    for number in 0..5 {
+        bench.queue.push(put(1, number));
+    }
+    for number in 0..5 {
+        let batch = bench.take();
+        assert_eq!(numbers(&batch), [number.to_string()]);
+        bench.settle(batch.slots[0], ItemOutcome::Confirmed);
+    }
+    assert_eq!(bench.reports, [('C', 0), ('C', 1), ('C', 2), ('C', 3), ('C', 4)]);
+}
+
+#[test]
+fn a_table_that_fails_rests_and_then_goes_on() {
+    let mut bench = Bench::new(true);
+    bench.queue.push(put(1, 0));
+    bench.queue.push(put(2, 1));
+    bench.queue.note_failure(bench.now, &mut bench.rng);
+    assert!(bench.queue.take_batch(bench.now).is_none());
+    let wake = bench.queue.next_wake().expect("it wakes by itself");
+    bench.now = wake;
+    assert_eq!(bench.take().items.len(), 2);
+}
+
+#[test]
+fn interactive_rows_go_first_and_bulk_rows_still_move() {
+    let mut bench = Bench::new(true);
+    for number in 0..250u32 {
+        bench.queue.push(Part { bulk: true, ..put(number as u8, number) });
+    }
+    let mut bulk_before_interactive = 0;
+    for round in 0..16u32 {
+        for number in 0..25 {
+            // Interactive rows never run out.
+            bench.queue.push(row_of_text(&format!("i{round}-{number}"), 1000 + round * 25 + number));
+        }
+        let batch = bench.take();
+        bulk_before_interactive +=
+            batch.items.iter().filter(|item| !item.key_text().starts_with(b"\"k\":{\"S\":\"i")).count();
+    }
+    assert_eq!(bulk_before_interactive, 2 * 25, "one batch in eight");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push { key: u8, session: usize, delete: bool },
+    Take,
+    Settle { attempt: prop::sample::Index, outcomes: Vec<u8> },
+    Cancel { session: usize },
+    Wait,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0u8..4, 0usize..4, any::<bool>()).prop_map(|(key, session, delete)| Step::Push { key, session, delete }),
+        3 => Just(Step::Take),
+        3 => (any::<prop::sample::Index>(), prop::collection::vec(0u8..12, 4))
+            .prop_map(|(attempt, outcomes)| Step::Settle { attempt, outcomes }),
+        1 => (0usize..4).prop_map(|session| Step::Cancel { session }),
+        2 => Just(Step::Wait),
+    ]
+}
+
+/// The store, as far as the model needs it: what each key holds, and which row wrote it.
+#[derive(Debug, Default)]
+struct Model {
+    /// By key text: the row that wrote last.
+    last_write: HashMap<Vec<u8>, u32>,
+    /// Keys whose dropped rows were applied all the same: a lost answer to a client that then went away.
+    undefined: HashSet<Vec<u8>>,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    /// Whatever the order of arrivals, answers, lost answers, refusals and cancellations: every key ends as if the rows
+    /// had been applied one after another, without those that were refused or dropped; and nothing is reported as written
+    /// or superseded that the store does not hold, or hold something newer of.
+    #[test]
+    fn the_fold_equals_a_sequential_model(
+        coalesce in any::<bool>(), steps in prop::collection::vec(step(), 1..80), seed in any::<u64>(),
+    ) {
+        let mut bench = Bench::new(coalesce);
+        bench.rng = fastrand::Rng::with_seed(seed);
+        let mut model = Model::default();
+        let mut rows: Vec<Part> = Vec::new();
+        let mut flying: Vec<Batch> = Vec::new();
+        let mut applied: HashSet<u32> = HashSet::new();
+        let mut fate: HashMap<u32, char> = HashMap::new();
+
+        let settle = |bench: &mut Bench, batch: Batch, outcomes: &[u8], model: &mut Model, rows: &[Part],
+                          applied: &mut HashSet<u32>, fate: &mut HashMap<u32, char>| {
+            for (position, (slot, item)) in batch.slots.iter().zip(&batch.items).enumerate() {
+                let key = item.key_text().to_vec();
+                // The item carries no number when it deletes; the slot knows which row it is.
+                let sent = bench.queue.slots[*slot].in_flight.last().unwrap().row_index;
+                let outcome = match outcomes[position % outcomes.len()] {
+                    0 | 1 => ItemOutcome::Retry,
+                    2 => {
+                        // Applied, but the answer was lost.
+                        applied.insert(sent);
+                        model.last_write.insert(key.clone(), sent);
+                        ItemOutcome::Retry
+                    }
+                    3 => ItemOutcome::Refused,
+                    4 => ItemOutcome::Alone,
+                    _ => {
+                        applied.insert(sent);
+                        model.last_write.insert(key.clone(), sent);
+                        ItemOutcome::Confirmed
+                    }
+                };
+                let from = bench.reports.len();
+                bench.settle(*slot, outcome);
+                for &(letter, number) in &bench.reports[from..] {
+                    match letter {
+                        'C' => assert_eq!(model.last_write.get(&key), Some(&number)),
+                        'S' => assert!(model.last_write[&key] > number, "superseded by an older row"),
+                        'D' | 'R' if applied.contains(&number) => { model.undefined.insert(key.clone()); }
+                        _ => {}
+                    }
+                }
+            }
+            for &(letter, number) in &bench.reports {
+                assert!(fate.insert(number, letter).is_none_or(|_| false), "row {number} has two outcomes");
+            }
+            bench.reports.clear();
+            let _ = rows;
+        };
+
+        for step in &steps {
+            match step {
+                Step::Push { key, session, delete } if !bench.dead.contains(session) => {
+                    let op = if *delete { WriteOp::Delete } else { WriteOp::Put };
+                    let part = row(*key, rows.len() as u32, *session, op);
+                    rows.push(part.clone());
+                    bench.queue.push(part);
+                }
+                Step::Push { .. } => {}
+                Step::Take => flying.extend(bench.queue.take_batch(bench.now)),
+                Step::Settle { attempt, outcomes } if !flying.is_empty() => {
+                    let batch = flying.swap_remove(attempt.index(flying.len()));
+                    settle(&mut bench, batch, outcomes, &mut model, &rows, &mut applied, &mut fate);
+                }
+                Step::Settle { .. } => {}
+                Step::Cancel { session } => {
+                    bench.cancel(*session);
+                    for (_, number) in std::mem::take(&mut bench.reports) {
+                        if applied.contains(&number) {
+                            model.undefined.insert(rows[number as usize].item.key_text().to_vec());
+                        }
+                        assert!(fate.insert(number, 'D').is_none());
+                    }
+                }
+                Step::Wait => bench.now += Duration::from_secs(3),
+            }
+            let in_queue = rows.len() - fate.len();
+            prop_assert_eq!(bench.queue.rows(), in_queue, "rows are counted");
+        }
+        // In the end everything is answered.
+        loop {
+            bench.now += Duration::from_secs(3);
+            flying.extend(bench.queue.take_batch(bench.now));
+            let Some(batch) = flying.pop() else { break };
+            settle(&mut bench, batch, &[9], &mut model, &rows, &mut applied, &mut fate);
+        }
+
+        prop_assert_eq!(bench.queue.rows(), 0);
+        prop_assert_eq!(fate.len(), rows.len(), "every row has an outcome");
+        for (key, holds) in &model.last_write {
+            if model.undefined.contains(key) {
+                continue;
+            }
+            let of_key = rows.iter().filter(|row| row.item.key_text() == &key[..]);
+            let effective = of_key.filter(|row| matches!(fate[&row.row_index], 'C' | 'S'));
+            prop_assert_eq!(effective.map(|row| row.row_index).max(), Some(*holds), "the newest row that counts");
+        }
+        if !coalesce {
+            prop_assert!(!fate.values().any(|&letter| letter == 'S'), "nothing folds");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Every instrument of the process.
+//!
+//! Updated per batch, attempt or session, never per row: a counter costs a tenth of a row. Read by `admin` as Prometheus
+//! text.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// The outcome of a row, as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StatusLabel {
+    /// `committed`, `superseded`, `rejected` or `dropped`.
+    pub status: &'static str,
+}
+
+/// The outcome of an attempt or a read, as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    /// `ok`, `partial`, `throttled`, `refused`, `unreachable`, `unknown`, ...
+    pub outcome: &'static str,
+}
+
+/// The instruments.
+pub struct Instruments {
+    registry: Registry,
+    /// Write sessions that are open.
+    pub sessions: Gauge,
+    /// Write sessions opened.
+    pub sessions_opened: Counter,
+    /// Memory reserved for rows, in bytes.
+    pub reserved_bytes: Gauge,
+    /// Rows waiting in lanes or in flight.
+    pub queued_rows: Gauge,
+    /// Attempts in flight.
+    pub attempts_in_flight: Gauge,
+    /// Batches received.
+    pub batches: Counter,
+    /// Bytes of batches received.
+    pub received_bytes: Counter,
+    /// Rows by outcome.
+    pub rows: Family<StatusLabel, Counter>,
+    /// Attempts by outcome.
+    pub attempts: Family<OutcomeLabel, Counter>,
+    /// Items in an attempt.
+    pub attempt_items: Histogram,
+    /// Seconds of an attempt.
+    pub attempt_seconds: Histogram,
+    /// Seconds from a batch's arrival to its ack.
+    pub ack_seconds: Histogram,
+    /// Write units that DynamoDB reported.
+    pub write_units: Counter<f64, AtomicU64>,
+    /// Keys read, by status.
+    pub reads: Family<OutcomeLabel, Counter>,
+    /// Seconds of a read call.
+    pub read_seconds: Histogram,
+}
+
+impl fmt::Debug for Instruments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instruments").finish_non_exhaustive()
+    }
+}
+
+impl Default for Instruments {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Instruments {
+    /// All instruments at zero.
+    pub fn new() -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.0005, 2.0, 16));
+        let mut instruments = Self {
+            registry: Registry::with_prefix("forebay"),
+            sessions: Gauge::default(),
+            sessions_opened: Counter::default(),
+            reserved_bytes: Gauge::default(),
+            queued_rows: Gauge::default(),
+            attempts_in_flight: Gauge::default(),
+            batches: Counter::default(),
+            received_bytes: Counter::default(),
+            rows: Family::default(),
+            attempts: Family::default(),
+            attempt_items: Histogram::new([1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 24.0, 25.0]),
+            attempt_seconds: seconds(),
+            ack_seconds: seconds(),
+            write_units: Counter::default(),
+            reads: Family::default(),
+            read_seconds: seconds(),
+        };
+        let mut registry = std::mem::take(&mut instruments.registry);
+        let i = &instruments;
+        registry.register("write_sessions", "Write sessions that are open", i.sessions.clone());
+        registry.register("write_sessions_opened", "Write sessions opened", i.sessions_opened.clone());
+        registry.register_with_unit(
+            "memory_reserved",
+            "Memory reserved for rows between arrival and outcome",
+            Unit::Bytes,
+            i.reserved_bytes.clone(),
+        );
+        registry.register("queued_rows", "Rows waiting in lanes or in flight", i.queued_rows.clone());
+        registry.register("attempts_in_flight", "DynamoDB write calls in flight", i.attempts_in_flight.clone());
+        registry.register("batches_received", "Batches received", i.batches.clone());
+        registry.register_with_unit("received", "Bytes of batches received", Unit::Bytes, i.received_bytes.clone());
+        registry.register("rows", "Rows by outcome", i.rows.clone());
+        registry.register("write_attempts", "DynamoDB write calls by outcome", i.attempts.clone());
+        registry.register("write_attempt_items", "Items in a DynamoDB write call", i.attempt_items.clone());
+        registry.register_with_unit(
+            "write_attempt_duration",
+            "Duration of a DynamoDB write call",
+            Unit::Seconds,
+            i.attempt_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "ack_duration",
+            "Time from a batch's arrival to its ack",
+            Unit::Seconds,
+            i.ack_seconds.clone(),
+        );
+        registry.register("write_units", "Write units that DynamoDB reported", i.write_units.clone());
+        registry.register("reads", "Keys read by status", i.reads.clone());
+        registry.register_with_unit("read_duration", "Duration of a read call", Unit::Seconds, i.read_seconds.clone());
+        instruments.registry = registry;
+        instruments
+    }
+
+    /// Counts rows of one outcome.
+    pub fn count_rows(&self, status: &'static str, rows: u64) {
+        if rows > 0 {
+            self.rows.get_or_create(&StatusLabel { status }).inc_by(rows);
+        }
+    }
+
+    /// Everything as OpenMetrics text.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,322 @@
+//! Promises of the write session, over real TCP against the embedded store.
+
+#[path = "common/gateway.rs"]
+mod gateway;
+
+use std::time::Duration;
+
+use forebay::client::OpenOptions;
+use forebay::proto::v1;
+use forebay::proto::v1::write_request::Message as Request;
+use forebay::proto::v1::write_response::Message as Response;
+use gateway::{RawSession, double, eventually, get, int, null, open, rows, table, text};
+
+const DDL: &str = "id STRING NOT NULL, score DOUBLE, n BIGINT";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_written_acked_and_read_back() {
+    let (gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut writer = client.writer(OpenOptions::new("rows")).await.unwrap();
+    for batch in 0..4 {
+        let batch =
+            rows((0..100).map(|i| vec![text(format!("k{batch}-{i}")), double(f64::from(i) / 4.0), int(i.into())]));
+        writer.send_rows(batch).await.unwrap();
+    }
+    let receipt = writer.finish().await.unwrap();
+    assert_eq!((receipt.rows, receipt.committed_rows, receipt.rejected_rows), (400, 400, 0));
+    assert_eq!(get(&client, "rows", vec![text("k2-7")]).await, Some(vec![text("k2-7"), double(1.75), int(7)]));
+    assert!(gateway.shutdown().await, "everything ends by itself");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_rows_are_reported_with_their_place_and_their_neighbours_are_written() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut session = RawSession::open(&client, open("rows")).await;
+    assert!(matches!(session.next().await, Response::Opened(_)));
+    let batch = rows([
+        vec![text("a"), double(1.0), int(1)],
+        vec![text("b"), text("no"), int(1)],
+        vec![text(""), null(), null()],
+        vec![text("d"), double(f64::NAN), null()],
+        vec![text("e"), null(), null()],
+    ]);
+    session.send_rows(1, batch).await;
+    let Response::Ack(ack) = session.next().await else { panic!("an ack") };
+    assert_eq!(ack.committed_through, 1);
+    let outcomes: Vec<_> =
+        ack.outcomes.iter().map(|o| (o.row_index, o.status(), o.reason(), o.field_path.as_str())).collect();
+    let rejected = v1::RowStatus::Rejected;
+    assert_eq!(
+        outcomes,
+        [
+            (1, rejected, v1::RowReason::TypeMismatch, "score"),
+            (2, rejected, v1::RowReason::KeyEmpty, "id"),
+            (3, rejected, v1::RowReason::NonFinite, "score"),
+        ]
+    );
+    session.send(Request::Finish(v1::Finish { batches: 1, rows: 5 })).await;
+    let end = session.end().await.unwrap();
+    let Some(Response::Finished(v1::Finished { receipt: Some(receipt) })) = end.last() else { panic!("{end:?}") };
+    assert_eq!((receipt.committed_rows, receipt.rejected_rows), (2, 3));
+    assert!(get(&client, "rows", vec![text("a")]).await.is_some());
+    assert!(get(&client, "rows", vec![text("b")]).await.is_none());
+    assert!(get(&client, "rows", vec![text("e")]).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_one_key_take_effect_in_the_order_sent() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut writer = client.writer(OpenOptions::new("rows")).await.unwrap();
+    for round in 0..40 {
+        writer
+            .send_rows(rows((0..50).map(|i| vec![text(format!("hot{}", i % 5)), null(), int(round * 50 + i)])))
+            .await
+            .unwrap();
+    }
+    let receipt = writer.finish().await.unwrap();
+    assert_eq!(receipt.committed_rows + receipt.superseded_rows, 2000);
+    assert!(receipt.superseded_rows > 0, "a hot key coalesces");
+    for key in 0..5 {
+        let row = get(&client, "rows", vec![text(format!("hot{key}"))]).await.unwrap();
+        assert_eq!(row[2], int(1995 + key));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_remove_rows_and_deleting_nothing_is_fine() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut writer = client.writer(OpenOptions::new("rows")).await.unwrap();
+    writer.send_rows(rows([vec![text("a"), null(), null()], vec![text("b"), null(), null()]])).await.unwrap();
+    writer.finish().await.unwrap();
+    let mut session = RawSession::open(&client, v1::Open { mode: v1::WriteMode::Delete.into(), ..open("rows") }).await;
+    session.next().await;
+    session.send_rows(1, rows([vec![text("a")], vec![text("never there")]])).await;
+    session.send(Request::Finish(v1::Finish { batches: 1, rows: 2 })).await;
+    session.end().await.unwrap();
+    assert!(get(&client, "rows", vec![text("a")]).await.is_none());
+    assert!(get(&client, "rows", vec![text("b")]).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flush_is_a_barrier_and_says_what_happened() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut session = RawSession::open(&client, open("rows")).await;
+    session.next().await;
+    session.send(Request::Flush(v1::Flush {})).await;
+    let Response::Flushed(empty) = session.next().await else { panic!("nothing sent: flushed at once") };
+    assert_eq!(empty.committed_through, 0);
+    for seq in 1..=3 {
+        session.send_rows(seq, rows((0..30).map(|i| vec![text(format!("{seq}-{i}")), null(), null()]))).await;
+    }
+    session.send(Request::Flush(v1::Flush {})).await;
+    loop {
+        match session.next().await {
+            Response::Ack(_) => {}
+            Response::Flushed(flushed) => {
+                assert_eq!(flushed.committed_through, 3);
+                assert_eq!(flushed.receipt.unwrap().committed_rows, 90);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(get(&client, "rows", vec![text("3-29")]).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_23_and_24_a_batch_number_out_of_order_is_answered_with_the_expected_one() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    for wrong in [1, 3] {
+        let mut session = RawSession::open(&client, open("rows")).await;
+        session.next().await;
+        session.send_rows(1, rows([vec![text("a"), null(), null()]])).await;
+        session.send_rows(wrong, rows([vec![text("b"), null(), null()]])).await;
+        let status = session.end().await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::OutOfRange);
+        assert!(status.message().contains("expected 2"), "{}", status.message());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finish_with_other_counts_than_arrived_is_data_loss() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut session = RawSession::open(&client, open("rows")).await;
+    session.next().await;
+    session.send_rows(1, rows([vec![text("a"), null(), null()]])).await;
+    session.send(Request::Finish(v1::Finish { batches: 2, rows: 1 })).await;
+    let status = session.end().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DataLoss);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_stream_without_finish_is_an_abort() {
+    let (gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut session = RawSession::open(&client, open("rows")).await;
+    session.next().await;
+    session.send_rows(1, rows([vec![text("a"), null(), null()]])).await;
+    let RawSession { requests, responses } = session;
+    drop(requests);
+    let mut session = RawSession { requests: tokio::sync::mpsc::channel(1).0, responses };
+    let status = session.end().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Aborted);
+    let instruments = gateway.instruments().clone();
+    eventually("nothing is left", || {
+        instruments.sessions.get() == 0 && instruments.reserved_bytes.get() == 0 && instruments.queued_rows.get() == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_supported_is_refused_and_never_ignored() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let cases = [
+        v1::Open { mode: v1::WriteMode::Merge.into(), ..open("rows") },
+        v1::Open { mode: v1::WriteMode::Insert.into(), ..open("rows") },
+        v1::Open { op_column: "op".into(), ..open("rows") },
+        v1::Open { epoch: 3, producer_id: "p".into(), ..open("rows") },
+        v1::Open { evolve: v1::Evolve::AddColumns.into(), ..open("rows") },
+    ];
+    for case in cases {
+        let status = RawSession::open(&client, case).await.end().await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unimplemented, "{}", status.message());
+    }
+    let mut atomic = RawSession::open(&client, open("rows")).await;
+    atomic.next().await;
+    let payload = Some(v1::batch::Payload::Rows(rows([vec![text("a")]])));
+    atomic.send(Request::Batch(v1::Batch { batch_seq: 1, payload, atomic: true })).await;
+    assert_eq!(atomic.end().await.unwrap_err().code(), tonic::Code::Unimplemented);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_cannot_work_are_refused_at_open() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let column = |name: &str| v1::Field {
+        name: name.into(),
+        r#type: Some(v1::DataType { r#type: Some(v1::data_type::Type::Primitive(v1::PrimitiveType::String.into())) }),
+        nullable: true,
+        ..v1::Field::default()
+    };
+    let columns = |names: &[&str]| Some(v1::Schema { fields: names.iter().map(|name| column(name)).collect() });
+    let cases = [
+        (open("nowhere"), tonic::Code::PermissionDenied, "nowhere"),
+        (v1::Open { columns: columns(&["id", "nope"]), ..open("rows") }, tonic::Code::InvalidArgument, "nope"),
+        (v1::Open { columns: columns(&["score"]), ..open("rows") }, tonic::Code::InvalidArgument, "id"),
+        (
+            v1::Open { arrow_schema: bytes::Bytes::from_static(b"junk"), ..open("rows") },
+            tonic::Code::InvalidArgument,
+            "arrow_schema",
+        ),
+        (v1::Open { mode: 99, ..open("rows") }, tonic::Code::InvalidArgument, "mode"),
+        (
+            v1::Open { row_deadline: Some(prost_types::Duration { seconds: 7200, nanos: 0 }), ..open("rows") },
+            tonic::Code::InvalidArgument,
+            "row_deadline",
+        ),
+        (
+            v1::Open { on_missing: v1::OnMissing::Null.into(), ..open("rows") },
+            tonic::Code::InvalidArgument,
+            "on_missing",
+        ),
+    ];
+    for (case, code, word) in cases {
+        let status = RawSession::open(&client, case).await.end().await.unwrap_err();
+        assert_eq!(status.code(), code, "{}", status.message());
+        assert!(status.message().contains(word), "{} does not name {word}", status.message());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validate_only_checks_every_row_and_writes_none() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut session = RawSession::open(&client, v1::Open { validate_only: true, ..open("rows") }).await;
+    session.next().await;
+    session.send_rows(1, rows([vec![text("a"), null(), null()], vec![null(), null(), null()]])).await;
+    let Response::Ack(ack) = session.next().await else { panic!("an ack") };
+    assert_eq!((ack.committed_through, ack.outcomes.len()), (1, 1));
+    assert!(get(&client, "rows", vec![text("a")]).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn write_rows_answers_when_all_have_an_outcome() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut ingest = v1::ingest_service_client::IngestServiceClient::new(client.channel());
+    let payload = |batch| Some(v1::write_rows_request::Payload::Rows(batch));
+    let request = v1::WriteRowsRequest {
+        open: Some(open("rows")),
+        payload: payload(rows([vec![text("a"), double(0.5), int(1)], vec![text("b"), int(1 << 60), null()]])),
+        atomic: false,
+    };
+    let answer = ingest.write_rows(request).await.unwrap().into_inner();
+    assert_eq!(answer.outcomes.len(), 1);
+    assert_eq!((answer.outcomes[0].row_index, answer.outcomes[0].reason()), (1, v1::RowReason::Inexact));
+    assert_eq!(answer.receipt.unwrap().committed_rows, 1);
+    assert!(get(&client, "rows", vec![text("a")]).await.is_some());
+
+    let many = rows((0..1001).map(|i| vec![text(format!("m{i}")), null(), null()]));
+    let request = v1::WriteRowsRequest { open: Some(open("rows")), payload: payload(many), atomic: false };
+    assert_eq!(ingest.write_rows(request).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    assert!(get(&client, "rows", vec![text("m0")]).await.is_none(), "too many rows write none");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_4_a_message_over_the_limit_names_it() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut session = RawSession::open(&client, open("rows")).await;
+    session.next().await;
+    session.send_rows(1, rows([vec![text("x".repeat(17 << 20)), null(), null()]])).await;
+    let status = session.end().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::OutOfRange);
+    assert!(status.message().contains("16777216"), "{}", status.message());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_29_a_drain_tells_every_stream_and_finishes_what_is_in_flight() {
+    let (gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut session = RawSession::open(&client, open("rows")).await;
+    session.next().await;
+    session.send_rows(1, rows((0..500).map(|i| vec![text(format!("{i}")), null(), null()]))).await;
+    let stop = tokio::spawn(gateway.shutdown());
+    let (mut drained, mut acked) = (false, 0);
+    while !drained || acked < 1 {
+        match session.next().await {
+            Response::Drain(drain) => {
+                assert_eq!(drain.reason(), v1::DrainReason::Shutdown);
+                drained = true;
+            }
+            Response::Ack(ack) => acked = ack.committed_through,
+            other => panic!("{other:?}"),
+        }
+    }
+    session.send(Request::Finish(v1::Finish { batches: 1, rows: 500 })).await;
+    assert!(matches!(session.end().await.unwrap().last(), Some(Response::Finished(_))));
+    drop((session, client));
+    let clean = tokio::time::timeout(Duration::from_secs(10), stop).await.expect("it stops").unwrap();
+    assert!(clean, "nothing had to be cut off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evolved_table_is_announced_to_open_sessions() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut session = RawSession::open(&client, open("rows")).await;
+    session.next().await;
+    table(&client, "rows", &format!("{DDL}, extra STRING"), &["id"], &[]).await;
+    let Response::SchemaChanged(changed) = session.next().await else { panic!("an announcement") };
+    assert_eq!((changed.schema_version, changed.schema.unwrap().fields.len()), (2, 4));
+    session.send_rows(1, rows([vec![text("old columns stay valid"), null(), int(1)]])).await;
+    assert!(matches!(session.next().await, Response::Ack(ack) if ack.committed_through == 1));
+}
