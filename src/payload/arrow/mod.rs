@@ -9,6 +9,10 @@
 
 mod columns;
 mod guard;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod same;
 mod schema;
 mod shape;
 #[cfg(test)]
