@@ -122,6 +122,8 @@ pub const CLIENT_OPEN_FOR: Duration = Duration::from_secs(10);
 pub const CLIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A unary call of a client may take this long with all attempts, unless told otherwise (chosen).
 pub const CLIENT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Making or dropping a table may take this long, with all attempts (chosen: above [`STORE_TABLE_WAIT`]).
+pub const CLIENT_TABLE_CHANGE_TIMEOUT: Duration = Duration::from_secs(240);
 /// Attempts of a unary call (chosen).
 pub const CLIENT_CALL_ATTEMPTS: u32 = 3;
 /// How long a client waits for the status after the last message of a call (chosen).

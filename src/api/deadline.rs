@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
-use crate::limits::{READ_DEADLINE_MARGIN, READ_TIMEOUT_DEFAULT, READ_TIMEOUT_MAX};
+use crate::limits::{CLIENT_TABLE_CHANGE_TIMEOUT, READ_DEADLINE_MARGIN, READ_TIMEOUT_DEFAULT, READ_TIMEOUT_MAX};
 
 /// The metadata key.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
-/// When a read must be answered.
+/// When a call must be answered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
     /// Answer by then.
@@ -30,8 +30,17 @@ pub(super) struct InvalidTimeout;
 impl Deadline {
     /// The deadline of a read that starts now.
     pub(super) fn of_read(metadata: &MetadataMap) -> Result<Self, InvalidTimeout> {
+        Self::within(metadata, READ_TIMEOUT_DEFAULT, READ_TIMEOUT_MAX)
+    }
+
+    /// The deadline of a call about definitions that starts now: DynamoDB may need minutes to make a table.
+    pub(super) fn of_table_call(metadata: &MetadataMap) -> Result<Self, InvalidTimeout> {
+        Self::within(metadata, CLIENT_TABLE_CHANGE_TIMEOUT, CLIENT_TABLE_CHANGE_TIMEOUT)
+    }
+
+    fn within(metadata: &MetadataMap, default: Duration, max: Duration) -> Result<Self, InvalidTimeout> {
         let asked = asked(metadata)?;
-        let timeout = asked.unwrap_or(READ_TIMEOUT_DEFAULT).min(READ_TIMEOUT_MAX);
+        let timeout = asked.unwrap_or(default).min(max);
         Ok(Self { answer_by: answer_by(timeout), from_client: asked.is_some() })
     }
 

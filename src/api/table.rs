@@ -3,8 +3,10 @@
 use std::future::Future;
 use std::time::{Duration, UNIX_EPOCH};
 
+use tokio::time::timeout_at;
 use tonic::{Request, Response, Status};
 
+use super::deadline::Deadline;
 use super::{convert, status};
 use crate::catalog::{ApplyResult, Catalog, CatalogError};
 use crate::proto::v1::table_service_server::TableService;
@@ -26,12 +28,34 @@ impl TableApi {
     }
 }
 
-/// Runs a change to its end even when the caller goes away: a change cut short is repaired by the next one, but it need not
-/// come to that.
+/// The deadline and the message of a request.
+fn accept<T>(request: Request<T>) -> Result<(Deadline, T), Status> {
+    let deadline = Deadline::of_table_call(request.metadata())
+        .map_err(|error| status::invalid_argument("grpc-timeout", error.to_string()))?;
+    Ok((deadline, request.into_inner()))
+}
+
+/// Answers in time, with what was asked for or DEADLINE_EXCEEDED.
+async fn in_time<T>(deadline: Deadline, call: impl Future<Output = Result<T, CatalogError>>) -> Result<T, Status> {
+    match timeout_at(deadline.answer_by, call).await {
+        Ok(result) => Ok(result?),
+        Err(_elapsed) => {
+            let message = "DynamoDB did not answer before the call's deadline; a change goes on, and the same call \
+                           again tells its end";
+            Err(status::deadline_exceeded(status::reason::DEADLINE, message))
+        }
+    }
+}
+
+/// Runs a change to its end even when the caller goes away or its time is up: a change cut short is repaired by the next
+/// one, but it need not come to that.
 async fn to_the_end<T: Send + 'static>(
+    deadline: Deadline,
     change: impl Future<Output = Result<T, CatalogError>> + Send + 'static,
 ) -> Result<T, Status> {
-    match tokio::spawn(change).await {
+    let running = tokio::spawn(change);
+    let ended = async move { Ok(running.await) };
+    match in_time(deadline, ended).await? {
         Ok(result) => Ok(result?),
         Err(_) => Err(status::internal("the change of the table was interrupted")),
     }
@@ -43,11 +67,11 @@ impl TableService for TableApi {
         &self,
         request: Request<v1::ApplyTableRequest>,
     ) -> Result<Response<v1::ApplyTableResponse>, Status> {
-        let request = request.into_inner();
+        let (deadline, request) = accept(request)?;
         let table = request.table.ok_or_else(|| status::invalid_argument("table", "is missing"))?;
         let def = convert::table_from_proto("table", &table)?;
         let (catalog, dry_run) = (self.catalog.clone(), request.dry_run);
-        let outcome = to_the_end(async move { catalog.apply(def, dry_run).await }).await?;
+        let outcome = to_the_end(deadline, async move { catalog.apply(def, dry_run).await }).await?;
         let result = match outcome.result {
             ApplyResult::Created => v1::ApplyResult::Created,
             ApplyResult::Bound => v1::ApplyResult::Bound,
@@ -63,8 +87,8 @@ impl TableService for TableApi {
     }
 
     async fn get_table(&self, request: Request<v1::GetTableRequest>) -> Result<Response<v1::GetTableResponse>, Status> {
-        let request = request.into_inner();
-        let version = self.catalog.get_version(&request.name, request.schema_version).await?;
+        let (deadline, request) = accept(request)?;
+        let version = in_time(deadline, self.catalog.get_version(&request.name, request.schema_version)).await?;
         Ok(Response::new(v1::GetTableResponse {
             table: Some(convert::table_to_proto(&version.def)),
             schema_version: version.version,
@@ -76,12 +100,12 @@ impl TableService for TableApi {
         &self,
         request: Request<v1::ListTablesRequest>,
     ) -> Result<Response<v1::ListTablesResponse>, Status> {
-        let request = request.into_inner();
+        let (deadline, request) = accept(request)?;
         let page_size = match request.page_size as usize {
             0 => PAGE_MAX,
             size => size.min(PAGE_MAX),
         };
-        let tables = self.catalog.list().await?;
+        let tables = in_time(deadline, self.catalog.list()).await?;
         // The token is the last name shown, so that tables which come and go between two pages shift nothing.
         let mut rest = tables.iter().skip_while(|table| table.def.name <= request.page_token).peekable();
         let page: Vec<_> = rest.by_ref().take(page_size).map(|table| summary(table)).collect();
@@ -96,9 +120,10 @@ impl TableService for TableApi {
         &self,
         request: Request<v1::DropTableRequest>,
     ) -> Result<Response<v1::DropTableResponse>, Status> {
-        let request = request.into_inner();
+        let (deadline, request) = accept(request)?;
         let catalog = self.catalog.clone();
-        let deleted = to_the_end(async move { catalog.drop_table(&request.name, request.force).await }).await?;
+        let deleted =
+            to_the_end(deadline, async move { catalog.drop_table(&request.name, request.force).await }).await?;
         Ok(Response::new(v1::DropTableResponse { deleted }))
     }
 
@@ -119,5 +144,25 @@ fn summary(table: &crate::catalog::TableVersion) -> v1::TableSummary {
         schema_version: table.version,
         key: Some(convert::key_to_proto(&table.def.key)),
         column_count: u32::try_from(table.def.schema.fields.len()).unwrap_or(u32::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, sleep};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_whose_call_runs_out_of_time_still_comes_to_its_end() {
+        let (done, mut is_done) = tokio::sync::oneshot::channel();
+        let change = async move {
+            sleep(Duration::from_secs(60)).await;
+            done.send(()).map_err(|()| CatalogError::NotFound { name: "the test".to_owned() })
+        };
+        let deadline = Deadline { answer_by: Instant::now() + Duration::from_secs(1), from_client: true };
+        let status = to_the_end(deadline, change).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        assert!(is_done.try_recv().is_err());
+        is_done.await.unwrap();
     }
 }

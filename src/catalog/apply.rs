@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::record::{Record, State};
 use super::{Catalog, CatalogError, TableVersion, now_ms, support};
-use crate::schema::evolve::evolve;
+use crate::schema::evolve::{Forbidden, Refusal, evolve};
 use crate::schema::table::KeyAttribute;
 use crate::schema::types::SchemaError;
 use crate::schema::{DynamoDbOptions, Ownership, TableDef};
@@ -79,12 +79,16 @@ impl Catalog {
             (State::Active, Some(old)) => self.evolve(&record, old, def, dry_run, created).await,
             (State::Creating, Some(begun)) => match self.inner.store.describe_table(&begun.dynamodb_table).await? {
                 Some(found) => {
-                    check_key(begun, &found)?;
+                    let wanted = take_up(begun, def, &found)?;
                     if dry_run {
-                        return Ok(Step::Done(planned(begun.clone(), version + 1, ApplyResult::Created, Vec::new())));
+                        return Ok(Step::Done(planned(wanted, version + 1, ApplyResult::Created, Vec::new())));
                     }
-                    self.create(begun, sk, version, created).await?;
-                    Ok(Step::Again)
+                    let mut sk = sk;
+                    if wanted != *begun {
+                        sk += 1;
+                        self.append(&def.name, sk, State::Creating, version, Some(wanted.clone())).await?;
+                    }
+                    self.create(&wanted, sk, version, created).await
                 }
                 // Nothing was made, so there is nothing to keep to: begin anew with what is wanted now.
                 None => self.make(def, sk, version, dry_run, created).await,
@@ -309,6 +313,29 @@ fn done(record: &Record, result: ApplyResult, changes: Vec<String>) -> Result<St
         Some(version) => Ok(Step::Done(ApplyOutcome { version, result, changes })),
         None => Ok(Step::Again),
     }
+}
+
+/// The definition with which a creation that was cut off goes on: the wanted one, as far as the DynamoDB table that is
+/// there allows. No row was written yet, so columns and policies are free.
+fn take_up(begun: &TableDef, wanted: &TableDef, found: &TableDescription) -> Result<TableDef, CatalogError> {
+    let mut def = TableDef { ownership: Ownership::Created, ..wanted.clone() };
+    if def.dynamodb_table.is_empty() {
+        def.dynamodb_table.clone_from(&begun.dynamodb_table);
+    }
+    // Point-in-time recovery and time-to-live are set after creation; everything else was part of it.
+    let made_with =
+        DynamoDbOptions { point_in_time_recovery: def.dynamodb.point_in_time_recovery, ..begun.dynamodb.clone() };
+    if def.dynamodb_table != begun.dynamodb_table || def.dynamodb != made_with {
+        let reason = format!(
+            "the DynamoDB table `{}` was created with other options, by an apply that was cut off; apply with those, or \
+             drop the table first",
+            begun.dynamodb_table
+        );
+        let forbidden = Forbidden { path: "dynamodb".to_owned(), reason };
+        return Err(CatalogError::Refused { name: def.name, refusal: Refusal(vec![forbidden]) });
+    }
+    check_key(&def, found)?;
+    Ok(def)
 }
 
 /// The outcome of a dry run.

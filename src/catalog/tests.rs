@@ -341,6 +341,23 @@ async fn a_creation_that_was_cut_off_is_completed() {
 }
 
 #[tokio::test]
+async fn a_creation_that_was_cut_off_may_go_on_with_other_columns_but_not_with_other_dynamodb_options() {
+    let store = Arc::new(FakeStore::default());
+    store.lock().fault = Some((2, Fault::After));
+    open(&store).await.apply(users(), false).await.unwrap_err();
+    let catalog = open(&store).await;
+    let mut def = users_with_age();
+    def.dynamodb.deletion_protection = true;
+    let error = catalog.apply(def.clone(), false).await.unwrap_err().to_string();
+    assert!(error.contains("was created with other options"), "{error}");
+    def.dynamodb.deletion_protection = false;
+    def.dynamodb.point_in_time_recovery = true;
+    let outcome = catalog.apply(def, false).await.unwrap();
+    assert_eq!((outcome.result, outcome.version.version), (ApplyResult::Created, 1));
+    assert_eq!(outcome.version.def.schema.fields.len(), 3);
+}
+
+#[tokio::test]
 async fn wherever_drop_dies_dropping_again_finishes_it() {
     let mut deaths = 0;
     for at in 4..10 {

@@ -9,12 +9,19 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use tonic::Code;
 
 use crate::client::{self, Client, ClientError};
 
+mod bench;
 mod completions;
+mod get;
+mod load;
 mod serve;
+pub mod table_file;
+mod tables;
+mod values;
 
 /// Why the process ended, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +100,14 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 done, but some rows were rejecte
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Load a file's rows into a table
+    Load(load::LoadArgs),
+    /// Read one row by its key
+    Get(get::GetArgs),
+    /// Create, show, list and drop tables
+    Tables(tables::TablesArgs),
+    /// Make load and measure it
+    Bench(bench::BenchArgs),
     /// Run the gateway
     Serve(Box<serve::ServeArgs>),
     /// Print a completion script for a shell
@@ -112,6 +127,15 @@ impl ClientArgs {
     pub fn connect(&self) -> Result<Client, CliError> {
         Ok(client::connect(&self.endpoint)?)
     }
+}
+
+/// How rows travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PayloadArg {
+    /// Arrow record batches
+    Arrow,
+    /// Rows of typed values
+    Rows,
 }
 
 /// Parses the arguments, runs the command, prints what went wrong.
@@ -138,6 +162,10 @@ fn run(command: Command) -> Result<Exit, CliError> {
     let runtime = runtime.map_err(|error| CliError::usage(format!("cannot start the run-time: {error}")))?;
     let exit = runtime.block_on(async {
         match command {
+            Command::Load(args) => load::run(args).await,
+            Command::Get(args) => get::run(args).await,
+            Command::Tables(args) => tables::run(args).await,
+            Command::Bench(args) => bench::run(args).await,
             Command::Serve(_) => unreachable!("it has returned above"),
             Command::Completions(args) => completions::run(&args, &mut Cli::command()),
         }
@@ -145,6 +173,52 @@ fn run(command: Command) -> Result<Exit, CliError> {
     // A reader that waits for standard input would hold the process until somebody types.
     runtime.shutdown_background();
     exit
+}
+
+/// The gateway answered with what this client cannot read.
+pub(crate) fn bad_answer(error: impl std::fmt::Display) -> CliError {
+    CliError { exit: Exit::Gateway, message: format!("the gateway's answer cannot be read: {error}") }
+}
+
+/// One JSON object on stdout.
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), CliError> {
+    Ok(writeln!(std::io::stdout().lock(), "{value}")?)
+}
+
+/// A line on stdout.
+pub(crate) fn print_line(line: &str) -> Result<(), CliError> {
+    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+}
+
+/// `1,234,567`
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Rows on their way, on stderr if that is a terminal.
+pub(crate) fn progress_bar(rows: Option<u64>) -> ProgressBar {
+    let (bar, template) = match rows {
+        Some(rows) => {
+            (ProgressBar::new(rows), "{bar:32} {human_pos}/{human_len} rows  {per_sec}  {elapsed} of {duration}  {msg}")
+        }
+        None => (ProgressBar::new_spinner(), "{spinner} {human_pos} rows  {per_sec}  {elapsed}  {msg}"),
+    };
+    // The template is ours and valid; the default is only uglier.
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// A remark on stderr.
+pub(crate) fn note(message: &str) {
+    writeln!(std::io::stderr().lock(), "forebay: {message}").unwrap_or_default();
 }
 
 /// One sentence on stderr. Nothing can be done where even that fails.

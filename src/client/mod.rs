@@ -34,7 +34,8 @@
 //! [`Client::tables`] defines tables. [`convert`] turns Arrow batches into rows and back.
 //!
 //! Within: `session` is the writer's state without I/O, `driver` its task, `wire` and `arrow_ipc` encode batches once.
-//! Callers: the `cli`, and any program that depends on this crate. It uses `proto::v1` and nothing of the server.
+//! Callers: the `cli`, and any program that depends on this crate. Of the server's
+//! modules it uses none but the leaf `payload::number`.
 
 mod arrow_ipc;
 mod backoff;

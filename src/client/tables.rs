@@ -2,6 +2,7 @@
 
 use super::channel::Client;
 use super::error::ClientError;
+use crate::limits::CLIENT_TABLE_CHANGE_TIMEOUT;
 use crate::proto::v1::table_service_client::TableServiceClient;
 use crate::proto::v1::{
     ApplyTableRequest, ApplyTableResponse, DropTableRequest, DropTableResponse, GetTableRequest, GetTableResponse,
@@ -28,7 +29,7 @@ impl Tables {
     pub async fn apply(&self, table: Table, dry_run: bool) -> Result<ApplyTableResponse, ClientError> {
         let request = ApplyTableRequest { table: Some(table), dry_run };
         let call = async |channel, request| TableServiceClient::new(channel).apply_table(request).await;
-        self.client.unary_default(request, call).await
+        self.client.unary(CLIENT_TABLE_CHANGE_TIMEOUT, request, call).await
     }
 
     /// The newest definition of a table.
@@ -69,6 +70,6 @@ impl Tables {
     pub async fn drop(&self, name: &str, force: bool) -> Result<DropTableResponse, ClientError> {
         let request = DropTableRequest { name: name.to_owned(), force };
         let call = async |channel, request| TableServiceClient::new(channel).drop_table(request).await;
-        self.client.unary_default(request, call).await
+        self.client.unary(CLIENT_TABLE_CHANGE_TIMEOUT, request, call).await
     }
 }

@@ -1,7 +1,7 @@
 //! Positional rows: walks a `RowBatch`'s wire bytes straight into DynamoDB's JSON.
 //!
 //! The bytes are `RowBatch { repeated Row rows = 1 }`, `Row { repeated Value values = 1 }`; a `Value` is a oneof whose field
-//! numbers are [`kind`]'s. Structs by position follow the session's own declared order, so the walker is compiled from the
+//! numbers are `kind`'s. Structs by position follow the session's own declared order, so the walker is compiled from the
 //! session's columns beside the table's. Bytes that are no protobuf end the call; values that do not fit reject their row.
 
 use smallvec::SmallVec;

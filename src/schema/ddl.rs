@@ -2,7 +2,7 @@
 //!
 //! The grammar is Spark's column list, case-insensitive, with its type aliases. Two additions let a printed schema carry
 //! everything a [`Schema`] has: `NOT NULL` inside `ARRAY<...>` and `MAP<...>` (Flink writes it so), and
-//! `OPTIONS (as_set = true)` after a column for its storage choices. [`print`] then [`parse`] is the identity.
+//! `OPTIONS (as_set = true)` after a column for its storage choices. [`print()`] then [`parse`] is the identity.
 //! Callers: `api::convert`, the CLI, and `spark_json` for types written as text.
 
 use super::types::{ColumnOptions, DataType, Field, NonFinite, Schema, TimeEncoding};
@@ -41,10 +41,19 @@ pub fn parse_type(text: &str) -> Result<DataType, DdlError> {
 
 /// Writes a schema on one line.
 pub fn print(schema: &Schema) -> String {
+    print_separated(schema, ", ")
+}
+
+/// Writes a schema with a line for each column.
+pub fn print_lines(schema: &Schema) -> String {
+    print_separated(schema, ",\n")
+}
+
+fn print_separated(schema: &Schema, separator: &str) -> String {
     let mut out = String::new();
     for (i, field) in schema.fields.iter().enumerate() {
         if i > 0 {
-            out.push_str(", ");
+            out.push_str(separator);
         }
         print_field(&mut out, field, " ");
     }

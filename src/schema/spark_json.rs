@@ -2,7 +2,7 @@
 //!
 //! `char(n)` and `varchar(n)` are strings with a metadata entry in Spark; collations are accepted and ignored; a
 //! user-defined type is read as its `sqlType`. Storage choices travel in a field's metadata under `forebay`, which Spark
-//! keeps and ignores. [`print`] then [`parse`] is the identity. Callers: `api::convert` and the CLI.
+//! keeps and ignores. [`print()`] then [`parse`] is the identity. Callers: `api::convert` and the CLI.
 
 use serde_json::{Map, Value, json};
 

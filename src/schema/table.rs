@@ -322,6 +322,10 @@ impl TableDef {
                 let message = format!("a TTL column must be timestamp, date, bigint or int, not {}", field.data_type);
                 return Err(SchemaError::new(column, message));
             }
+            // A TTL is stored in seconds, a key as its type says: one attribute cannot be both.
+            if self.key_columns().any(|key| key == column) {
+                return Err(SchemaError::new(column, "a TTL column cannot be in the key"));
+            }
         }
         Ok(())
     }
@@ -374,5 +378,42 @@ fn key_type(field: &Field) -> Result<KeyAttributeType, SchemaError> {
             Err(SchemaError::new(&field.name, "a boolean can be a key only with `key_as_number: true`"))
         }
         other => Err(SchemaError::new(&field.name, format!("{other} cannot be a key"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(ttl_column: &str) -> TableDef {
+        let fields = vec![
+            Field::new("id", DataType::String, false),
+            Field::new("at", DataType::Timestamp, false),
+            Field::new("until", DataType::Timestamp, true),
+            Field::new("note", DataType::String, true),
+        ];
+        let key = KeyDef {
+            partition: vec!["id".to_owned()],
+            sort: vec!["at".to_owned()],
+            partition_attribute: default_partition_attribute(),
+            sort_attribute: default_sort_attribute(),
+        };
+        let mut table = TableDef::new("t", Schema { fields }, key, "t");
+        table.ttl_column = Some(ttl_column.to_owned());
+        table
+    }
+
+    #[test]
+    fn a_ttl_is_a_time_outside_the_key() {
+        assert_eq!(table("until").validate(), Ok(()));
+        for (column, words) in [
+            ("at", "cannot be in the key"),
+            ("note", "must be timestamp, date, bigint or int, not string"),
+            ("gone", "does not have"),
+        ] {
+            let error = table(column).validate().unwrap_err();
+            assert_eq!(error.path, column);
+            assert!(error.message.contains(words), "{error}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use arrow_schema::Field;
 use proptest::prelude::*;
 
 use super::*;
+use crate::payload::number::Decimal;
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{ListValue, MapEntry, MapValue, Row, StructValue, Value};
 
@@ -107,7 +108,10 @@ fn typed() -> impl Strategy<Value = (v1::DataType, BoxedStrategy<Value>)> {
         Just((of(PrimitiveType::TimestampNtz), some(any::<i64>().prop_map(Kind::TimestampNtzMicros)))),
         Just((of(PrimitiveType::DayTimeInterval), some(any::<i64>().prop_map(Kind::DayTimeIntervalMicros)))),
         Just((of(PrimitiveType::YearMonthInterval), some(any::<i32>().prop_map(Kind::YearMonthIntervalMonths)))),
-        Just((decimal(20, 3), some(any::<i64>().prop_map(|v| Kind::DecimalValue(to_rows::decimal_text(v.into(), 3)))))),
+        Just((
+            decimal(20, 3),
+            some(any::<i64>().prop_map(|v| Kind::DecimalValue(Decimal { unscaled: v.into(), scale: 3 }.plain_text())))
+        )),
     ];
     leaf.prop_recursive(3, 8, 3, |inner| {
         prop_oneof![

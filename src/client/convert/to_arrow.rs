@@ -14,6 +14,7 @@ use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType as Arrow, Fields, SchemaRef};
 
 use super::ConvertError;
+use crate::payload::number::Decimal;
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{Row, Value};
 
@@ -229,39 +230,8 @@ fn map_array(
 
 /// The unscaled value of a decimal's text, where it has one at this scale and precision without losing digits.
 fn unscaled(text: &str, precision: u8, scale: i8) -> Option<i128> {
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (text, 0),
-    };
-    let (negative, digits) = match mantissa.as_bytes().first()? {
-        b'-' => (true, &mantissa[1..]),
-        b'+' => (false, &mantissa[1..]),
-        _ => (false, mantissa),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let all = [whole, fraction].concat();
-    if all.is_empty() || !all.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let significant = all.trim_start_matches('0');
-    if significant.is_empty() {
-        return Some(0);
-    }
-    let shift = i32::from(scale).checked_add(exponent)?.checked_sub(fraction.len().try_into().ok()?)?;
-    let scaled = match usize::try_from(shift) {
-        Ok(zeros) if zeros > 38 => return None,
-        Ok(zeros) => format!("{significant}{}", "0".repeat(zeros)),
-        Err(_) => {
-            let dropped = usize::try_from(shift.unsigned_abs()).ok()?;
-            let kept = significant.len().checked_sub(dropped)?;
-            if significant[kept..].bytes().any(|digit| digit != b'0') {
-                return None;
-            }
-            significant[..kept].to_owned()
-        }
-    };
-    let value: i128 = if scaled.is_empty() { 0 } else { scaled.parse().ok()? };
-    (scaled.len() <= precision.into()).then_some(if negative { -value } else { value })
+    let decimal = Decimal::parse(text)?.rescale(scale.into())?;
+    (decimal.digits() <= precision.into()).then_some(decimal.unscaled)
 }
 
 #[cfg(test)]

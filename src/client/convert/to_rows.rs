@@ -15,6 +15,7 @@ use arrow_schema::{DataType as Arrow, IntervalUnit, TimeUnit};
 use bytes::Bytes;
 
 use super::ConvertError;
+use crate::payload::number::Decimal;
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{ListValue, MapEntry, MapValue, Row, RowBatch, StructValue, Value};
 
@@ -215,23 +216,9 @@ fn decimal<T: arrow_array::types::DecimalType>(array: &ArrayRef, scale: i8) -> D
 where
     T::Native: Into<i128>,
 {
-    primitive::<T>(array, move |value| Kind::DecimalValue(decimal_text(value.into(), scale)))
-}
-
-/// An unscaled value as text: `-12.50`; for a negative scale with zeros behind.
-pub(super) fn decimal_text(unscaled: i128, scale: i8) -> String {
-    let sign = if unscaled < 0 { "-" } else { "" };
-    let digits = unscaled.unsigned_abs().to_string();
-    match usize::try_from(scale) {
-        Ok(0) => format!("{sign}{digits}"),
-        Ok(scale) => {
-            let padded = format!("{digits:0>width$}", width = scale + 1);
-            let (whole, fraction) = padded.split_at(padded.len() - scale);
-            format!("{sign}{whole}.{fraction}")
-        }
-        Err(_) if unscaled == 0 => "0".to_owned(),
-        Err(_) => format!("{sign}{digits}{}", "0".repeat(scale.unsigned_abs().into())),
-    }
+    primitive::<T>(array, move |value| {
+        Kind::DecimalValue(Decimal { unscaled: value.into(), scale: scale.into() }.plain_text())
+    })
 }
 
 fn list(

@@ -47,8 +47,24 @@ pub(super) async fn create(client: &Client, definition: &TableDef) -> Result<(),
     let request = with_key(client.create_table().table_name(table), &partition, sort.as_ref())
         .and_then(|request| with_options(request, &definition.dynamodb))
         .map_err(incomplete)?;
+    if definition.dynamodb.point_in_time_recovery {
+        check_recovery_exists(client, table).await?;
+    }
     send_create(table, request).await?;
     complete(client, definition).await
+}
+
+/// Refuses point-in-time recovery where the store has no such thing, while nothing is made yet.
+async fn check_recovery_exists(client: &Client, table: &str) -> Result<(), ControlError> {
+    match client.describe_continuous_backups().table_name(table).send().await {
+        Err(error) if error.code() == Some("UnknownOperationException") => {
+            let message = "this DynamoDB-compatible store has no point-in-time recovery; leave out \
+                           `point_in_time_recovery`";
+            Err(ControlError::Refused { message: message.to_owned() })
+        }
+        // That the table is not there yet, or that looking is not permitted, says nothing against it.
+        _ => Ok(()),
+    }
 }
 
 /// What is left to do after CreateTable. May be done again.

@@ -421,8 +421,10 @@ async fn only_what_a_definition_asks_for_is_in_create_table() {
         ..DynamoDbOptions::default()
     };
     store.create_table(&definition).await.unwrap();
-    assert_eq!(operations(2), ["CreateTable", "DescribeTable", "UpdateTimeToLive", "UpdateContinuousBackups"]);
-    let body: serde_json::Value = serde_json::from_str(&server.seen()[2].body).unwrap();
+    let called =
+        ["DescribeContinuousBackups", "CreateTable", "DescribeTable", "UpdateTimeToLive", "UpdateContinuousBackups"];
+    assert_eq!(operations(2), called);
+    let body: serde_json::Value = serde_json::from_str(&server.seen()[3].body).unwrap();
     assert_eq!(body["OnDemandThroughput"], serde_json::json!({"MaxWriteRequestUnits": 500}));
     assert_eq!(
         body["SSESpecification"],

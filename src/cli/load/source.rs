@@ -1,0 +1,156 @@
+//! Blocks of rows on their way from a file to the writer, with what is needed to say where a rejected row came from.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+
+use crate::api::convert::schema_from_proto;
+use crate::cli::get::row_json;
+use crate::cli::values::Misfit;
+use crate::cli::{CliError, values};
+use crate::client::convert::{ConvertError, arrow_from_rows, rows_from_arrow, schema_from_arrow};
+use crate::proto::v1::{Row, RowReason};
+
+/// Gives the rows of a file, block by block. Runs on a thread of its own.
+pub(super) trait Source: Send {
+    /// The next block; `None` at the end. An error comes after the blocks before it, and ends the load.
+    fn next(&mut self) -> Result<Option<Block>, CliError>;
+}
+
+/// Some rows.
+pub(super) struct Block {
+    /// What to send.
+    pub(super) content: Content,
+    /// Where each row of `content` came from.
+    pub(super) origin: Origin,
+    /// Rows that are not in `content`, because they cannot be sent.
+    pub(super) rejects: Vec<Rejected>,
+}
+
+/// What to send.
+pub(super) enum Content {
+    Rows(Vec<Row>),
+    Arrow(RecordBatch),
+}
+
+impl Content {
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.len(),
+            Self::Arrow(batch) => batch.num_rows(),
+        }
+    }
+}
+
+/// A row that was not accepted, by the loader or by the gateway.
+pub(super) struct Rejected {
+    /// The row's number in the file, from 1.
+    pub(super) number: u64,
+    /// Why.
+    pub(super) misfit: Misfit,
+    /// The row as the file has it; null where nobody asked for it.
+    pub(super) values: serde_json::Value,
+}
+
+/// Where rows came from: their numbers, and their text where rejected rows are to be written.
+pub(super) struct Origin {
+    /// Numbers of the rows in the file, from 1.
+    pub(super) numbers: Vec<u64>,
+    /// The rows as the file has them.
+    pub(super) kept: Kept,
+}
+
+/// Rows as the file has them.
+pub(super) enum Kept {
+    /// Nobody asked for them.
+    Nothing,
+    /// Cells.
+    Records { headers: Arc<[String]>, records: Vec<csv::StringRecord> },
+    /// Lines of JSON.
+    Lines(Vec<String>),
+    /// Columns; row `first` of the file is the first of the batch.
+    Arrow { batch: RecordBatch, first: u64 },
+}
+
+impl Origin {
+    /// Takes a row out, for it is not sent.
+    fn remove(&mut self, at: usize, misfit: Misfit) -> Rejected {
+        let values = self.values(at);
+        let number = self.numbers.remove(at);
+        match &mut self.kept {
+            Kept::Records { records, .. } => drop(records.remove(at)),
+            Kept::Lines(lines) => drop(lines.remove(at)),
+            Kept::Nothing | Kept::Arrow { .. } => {}
+        }
+        Rejected { number, misfit, values }
+    }
+
+    /// A row as the file has it; null where it was not kept.
+    pub(super) fn values(&self, at: usize) -> serde_json::Value {
+        match &self.kept {
+            Kept::Nothing => serde_json::Value::Null,
+            Kept::Records { headers, records } => record_json(headers, &records[at]),
+            Kept::Lines(lines) => serde_json::from_str(&lines[at]).unwrap_or_else(|_| lines[at].as_str().into()),
+            Kept::Arrow { batch, first } => {
+                let row = batch.slice((self.numbers[at] - first) as usize, 1);
+                arrow_json(&row).unwrap_or_else(|error| format!("cannot be shown: {error}").into())
+            }
+        }
+    }
+}
+
+pub(super) fn record_json(headers: &[String], record: &csv::StringRecord) -> serde_json::Value {
+    headers.iter().zip(record).map(|(name, cell)| (name.clone(), cell.into())).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn arrow_json(row: &RecordBatch) -> Result<serde_json::Value, CliError> {
+    let schema = schema_from_arrow(&row.schema()).map_err(crate::client::ClientError::from)?;
+    let rows = rows_from_arrow(row).map_err(crate::client::ClientError::from)?;
+    let schema = schema_from_proto("columns", &schema).map_err(|error| CliError::usage(error.to_string()))?;
+    Ok(row_json(&schema, &rows.rows[0].values).into())
+}
+
+/// Rows that go as Arrow. Those that cannot are rejected, and the others go.
+pub(super) fn rows_to_arrow(
+    schema: &SchemaRef,
+    mut rows: Vec<Row>,
+    origin: &mut Origin,
+    rejects: &mut Vec<Rejected>,
+) -> Result<RecordBatch, CliError> {
+    loop {
+        match arrow_from_rows(schema, &rows) {
+            Ok(batch) => return Ok(batch),
+            Err(error) => {
+                let at = reject(error, origin, rejects)?;
+                rows.remove(at);
+            }
+        }
+    }
+}
+
+/// Columns that go as rows. Rows that cannot are rejected, and the others go.
+pub(super) fn arrow_to_rows(
+    mut batch: RecordBatch,
+    origin: &mut Origin,
+    rejects: &mut Vec<Rejected>,
+) -> Result<Vec<Row>, CliError> {
+    loop {
+        match rows_from_arrow(&batch) {
+            Ok(rows) => return Ok(rows.rows),
+            Err(error) => {
+                let at = reject(error, origin, rejects)?;
+                let kept = [batch.slice(0, at), batch.slice(at + 1, batch.num_rows() - at - 1)];
+                let joined = arrow_select::concat::concat_batches(&batch.schema(), &kept);
+                batch = joined.map_err(|error| CliError::usage(error.to_string()))?;
+            }
+        }
+    }
+}
+
+fn reject(error: ConvertError, origin: &mut Origin, rejects: &mut Vec<Rejected>) -> Result<usize, CliError> {
+    let Some(at) = error.row else { return Err(CliError::usage(error.to_string())) };
+    let misfit = values::Misfit { path: error.path, reason: RowReason::Inexact, message: error.message };
+    rejects.push(origin.remove(at, misfit));
+    Ok(at)
+}

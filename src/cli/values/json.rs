@@ -1,0 +1,268 @@
+//! JSON, read as the declared type and written from it.
+//!
+//! Reading works on the raw text of each value, so that a decimal or a large integer keeps its digits. A JSON string is
+//! accepted for what JSON has no form of its own for (decimals, dates, times, bytes), never for a number or a boolean.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Misfit, text};
+use crate::proto::v1::value::Kind;
+use crate::proto::v1::{ListValue, MapEntry, MapValue, RowReason, StructValue, Value};
+use crate::schema::DataType;
+
+/// The members of a JSON object in the order of the text, repeated names included.
+#[derive(Debug)]
+pub(crate) struct Members<'a>(pub(crate) Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(map.size_hint().unwrap_or(16));
+                while let Some(member) = map.next_entry::<String, &'de RawValue>()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// Reads a JSON value as a value of the type. With `drop_unknown`, fields that a struct does not have are left out.
+pub(crate) fn from_raw(path: &str, raw: &RawValue, data_type: &DataType, drop_unknown: bool) -> Result<Value, Misfit> {
+    let json = raw.get();
+    let mismatch = |what: &str| Misfit::of_type(path, what, data_type);
+    let kind = match (json.as_bytes().first(), data_type) {
+        (Some(b'n'), _) => return Ok(Value::default()),
+        (_, DataType::Variant) => natural(json),
+        (Some(b'"'), DataType::String | DataType::Char(_) | DataType::Varchar(_)) => Kind::StringValue(unquote(json)),
+        (
+            Some(b'"'),
+            DataType::Decimal { .. } | DataType::Binary | DataType::Date | DataType::Timestamp | DataType::TimestampNtz,
+        ) => return text::parse(path, &unquote(json), data_type),
+        (Some(b'"'), DataType::Float | DataType::Double) => match unquote(json).as_str() {
+            // JSON has no other way to write these; whether they are stored is the table's to say.
+            name @ ("NaN" | "Infinity" | "-Infinity") => return text::parse(path, name, data_type),
+            _ => return Err(mismatch("a text")),
+        },
+        (Some(b'"'), _) => return Err(mismatch("a text")),
+        (Some(b't' | b'f'), DataType::Boolean) => Kind::BoolValue(json == "true"),
+        (Some(b't' | b'f'), _) => return Err(mismatch("a boolean")),
+        (Some(b'['), DataType::Array { element, .. }) => {
+            // The text was checked to be JSON when its line was read, here and below.
+            let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(|_| mismatch("the value"))?;
+            let one = |(at, raw): (usize, &&RawValue)| from_raw(&format!("{path}[{at}]"), raw, element, drop_unknown);
+            Kind::ListValue(ListValue { values: elements.iter().enumerate().map(one).collect::<Result<_, _>>()? })
+        }
+        (Some(b'['), _) => return Err(mismatch("an array")),
+        (Some(b'{'), DataType::Map { key, value, .. }) => {
+            let Members(members) = serde_json::from_str(json).map_err(|_| mismatch("the value"))?;
+            let one = |(name, raw): (String, &RawValue)| {
+                let path = format!("{path}{{{name}}}");
+                Ok(MapEntry {
+                    key: Some(text::parse(&path, &name, key)?),
+                    value: Some(from_raw(&path, raw, value, drop_unknown)?),
+                })
+            };
+            Kind::MapValue(MapValue { entries: members.into_iter().map(one).collect::<Result<_, _>>()? })
+        }
+        (Some(b'{'), DataType::Struct(fields)) => {
+            let Members(members) = serde_json::from_str(json).map_err(|_| mismatch("the value"))?;
+            let mut values = vec![Value::default(); fields.len()];
+            for (name, raw) in members {
+                let path = format!("{path}.{name}");
+                match fields.iter().position(|field| field.name == name) {
+                    Some(at) => values[at] = from_raw(&path, raw, &fields[at].data_type, drop_unknown)?,
+                    None if drop_unknown => {}
+                    None => {
+                        let message = "the schema has no such field".to_owned();
+                        return Err(Misfit::new(&path, RowReason::UnknownField, message));
+                    }
+                }
+            }
+            Kind::StructValue(StructValue { values })
+        }
+        (Some(b'{'), _) => return Err(mismatch("an object")),
+        (
+            _,
+            DataType::Byte
+            | DataType::Short
+            | DataType::Integer
+            | DataType::Long
+            | DataType::Float
+            | DataType::Double
+            | DataType::Decimal { .. }
+            | DataType::DayTimeInterval
+            | DataType::YearMonthInterval,
+        ) => return text::parse(path, json, data_type),
+        _ => return Err(mismatch("a number")),
+    };
+    Ok(Value { kind: Some(kind) })
+}
+
+fn unquote(json: &str) -> String {
+    // The text was checked to be a JSON string when its line was read.
+    serde_json::from_str(json).unwrap_or_default()
+}
+
+/// A variant's value: what JSON itself says.
+fn natural(json: &str) -> Kind {
+    fn kind(value: serde_json::Value) -> Option<Kind> {
+        Some(match value {
+            serde_json::Value::Null => return None,
+            serde_json::Value::Bool(value) => Kind::BoolValue(value),
+            serde_json::Value::Number(number) => match number.as_i64() {
+                Some(value) => Kind::IntValue(value),
+                None => Kind::DoubleValue(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            serde_json::Value::String(value) => Kind::StringValue(value),
+            serde_json::Value::Array(values) => {
+                Kind::ListValue(ListValue { values: values.into_iter().map(|v| Value { kind: kind(v) }).collect() })
+            }
+            serde_json::Value::Object(members) => {
+                let entry = |(name, value)| MapEntry {
+                    key: Some(Value { kind: Some(Kind::StringValue(name)) }),
+                    value: Some(Value { kind: kind(value) }),
+                };
+                Kind::MapValue(MapValue { entries: members.into_iter().map(entry).collect() })
+            }
+        })
+    }
+    let value = serde_json::from_str(json).unwrap_or(serde_json::Value::Null);
+    kind(value).unwrap_or(Kind::StringValue(json.to_owned()))
+}
+
+/// Writes a value as JSON: decimals as text, so that no reader rounds them; times and dates as ISO 8601; bytes as base64.
+pub(crate) fn to_json(value: &Value, data_type: Option<&DataType>) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match &value.kind {
+        None => Json::Null,
+        Some(Kind::BoolValue(value)) => Json::Bool(*value),
+        Some(Kind::IntValue(value)) => Json::from(*value),
+        Some(Kind::DoubleValue(value)) => float(*value),
+        // Through its own shortest text: 0.1 is not 0.10000000149011612.
+        Some(Kind::FloatValue(value)) => float(value.to_string().parse().unwrap_or(f64::from(*value))),
+        Some(Kind::StringValue(value)) => Json::String(value.clone()),
+        Some(Kind::BytesValue(value)) => Json::String(BASE64.encode(value)),
+        Some(Kind::DecimalValue(value)) => Json::String(value.clone()),
+        Some(Kind::TimestampMicros(micros)) => Json::String(text::point_in_time_text(*micros)),
+        Some(Kind::TimestampNtzMicros(micros)) => Json::String(text::wall_time_text(*micros)),
+        Some(Kind::DateDays(days)) => Json::String(text::day_text(*days)),
+        Some(Kind::DayTimeIntervalMicros(micros)) => Json::from(*micros),
+        Some(Kind::YearMonthIntervalMonths(months)) => Json::from(*months),
+        Some(Kind::ListValue(list)) => {
+            let element = if let Some(DataType::Array { element, .. }) = data_type { Some(&**element) } else { None };
+            list.values.iter().map(|value| to_json(value, element)).collect()
+        }
+        Some(Kind::StructValue(inner)) => {
+            let fields = if let Some(DataType::Struct(fields)) = data_type { &fields[..] } else { &[] };
+            let member = |(at, value): (usize, &Value)| match fields.get(at) {
+                Some(field) => (field.name.clone(), to_json(value, Some(&field.data_type))),
+                None => (format!("_{at}"), to_json(value, None)),
+            };
+            Json::Object(inner.values.iter().enumerate().map(member).collect())
+        }
+        Some(Kind::MapValue(map)) => {
+            let (key, value) = match data_type {
+                Some(DataType::Map { key, value, .. }) => (Some(&**key), Some(&**value)),
+                _ => (None, None),
+            };
+            let field = |name: &str| match data_type {
+                Some(DataType::Struct(fields)) => fields.iter().find(|f| f.name == name).map(|f| &f.data_type),
+                _ => value,
+            };
+            let member = |entry: &MapEntry| {
+                let name = match to_json(entry.key.as_ref().unwrap_or(&Value::default()), key) {
+                    Json::String(name) => name,
+                    other => other.to_string(),
+                };
+                let value = to_json(entry.value.as_ref().unwrap_or(&Value::default()), field(&name));
+                (name, value)
+            };
+            Json::Object(map.entries.iter().map(member).collect())
+        }
+    }
+}
+
+fn float(value: f64) -> serde_json::Value {
+    match serde_json::Number::from_f64(value) {
+        Some(number) => serde_json::Value::Number(number),
+        None if value.is_nan() => "NaN".into(),
+        None if value > 0.0 => "Infinity".into(),
+        None => "-Infinity".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::schema::Field;
+
+    fn read(json: &str, data_type: &DataType) -> Result<Value, Misfit> {
+        from_raw("c", serde_json::from_str(json).unwrap(), data_type, false)
+    }
+
+    fn nested() -> DataType {
+        let money = DataType::Decimal { precision: 38, scale: 2 };
+        let amounts = DataType::Array { element: Box::new(money), contains_null: true };
+        let counters = DataType::Map {
+            key: Box::new(DataType::Integer),
+            value: Box::new(DataType::Long),
+            value_contains_null: false,
+        };
+        DataType::Struct(vec![
+            Field::new("amounts", amounts, true),
+            Field::new("counters", counters, true),
+            Field::new("at", DataType::Timestamp, true),
+        ])
+    }
+
+    #[test]
+    fn nested_values_come_back_as_they_were_written() {
+        let json = json!({
+            "amounts": ["123456789012345678901234567890.50", null],
+            "counters": { "7": 1, "-1": 2 },
+            "at": "2026-01-31T12:00:00Z",
+        });
+        let value = read(&json.to_string(), &nested()).unwrap();
+        assert_eq!(to_json(&value, Some(&nested())), json);
+    }
+
+    #[test]
+    fn a_number_keeps_its_digits_into_a_decimal() {
+        let value = read(r#"{"amounts": [123456789012345678901234567890.50]}"#, &nested()).unwrap();
+        assert_eq!(to_json(&value, Some(&nested()))["amounts"][0], "123456789012345678901234567890.50");
+    }
+
+    #[test]
+    fn a_misfit_names_the_path() {
+        let misfit = read(r#"{"counters": {"x": 1}}"#, &nested()).unwrap_err();
+        assert_eq!((misfit.path.as_str(), misfit.reason), ("c.counters{x}", RowReason::TypeMismatch));
+        let misfit = read(r#"{"speed": 1}"#, &nested()).unwrap_err();
+        assert_eq!((misfit.path.as_str(), misfit.reason), ("c.speed", RowReason::UnknownField));
+        assert_eq!(read("\"5\"", &DataType::Long).unwrap_err().message, "a text is no bigint");
+        assert_eq!(read("5", &DataType::String).unwrap_err().message, "a number is no string");
+        assert_eq!(read("true", &DataType::Long).unwrap_err().message, "a boolean is no bigint");
+    }
+
+    #[test]
+    fn a_variant_takes_what_json_says() {
+        let json = json!({ "a": [1, 2.5, "x", null, true] });
+        assert_eq!(to_json(&read(&json.to_string(), &DataType::Variant).unwrap(), Some(&DataType::Variant)), json);
+    }
+}
