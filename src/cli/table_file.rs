@@ -1,6 +1,6 @@
 //! Table files: definitions in YAML, a document for each table.
 //!
-//! [`parse`] reads a file into checked definitions; [`print`] writes one that reads back as the same definition. Unknown
+//! [`parse`] reads a file into checked definitions; [`print()`] writes one that reads back as the same definition. Unknown
 //! keys are errors. The format is documented in `docs/tables.md`; its keys are those of the protobuf `Table`. Caller:
 //! `forebay tables`.
 
