@@ -215,7 +215,8 @@ fn table(name: &str) -> Table {
     Table { name: name.to_owned(), schema: Some(schema_to_proto(&rows::schema())), key: Some(key), ..Table::default() }
 }
 
-fn histogram() -> Result<Histogram<u64>, CliError> {
+/// Latencies in microseconds.
+pub(super) fn histogram() -> Result<Histogram<u64>, CliError> {
     Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS).map_err(|error| CliError::usage(error.to_string()))
 }
 

@@ -321,6 +321,13 @@ async fn existing_or_new(client: &Client, args: &LoadArgs, name: &str, survey: &
     let table = match client.tables().get(&args.table).await {
         // The gateway does not say which: creating it will.
         Err(ClientError::Refused { code: Code::NotFound | Code::PermissionDenied, .. }) => {
+            if let Some(field) = survey.schema.fields.iter().find(|field| has_variant(&field.data_type)) {
+                return Err(CliError::usage(format!(
+                    "{name}: the column `{}` holds values of several types, which no type but variant takes; make the \
+                     table by `forebay tables apply` first, with the type that it should have",
+                    field.name
+                )));
+            }
             let table = new_table(args, survey);
             client.tables().apply(table, false).await?.table
         }
@@ -423,6 +430,16 @@ fn relax_type(data_type: &mut DataType) {
         }
         DataType::Struct(fields) => fields.iter_mut().for_each(relax),
         _ => {}
+    }
+}
+
+fn has_variant(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Variant => true,
+        DataType::Array { element, .. } => has_variant(element),
+        DataType::Map { value, .. } => has_variant(value),
+        DataType::Struct(fields) => fields.iter().any(|field| has_variant(&field.data_type)),
+        _ => false,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::client::{self, Client, ClientError};
 
 mod bench;
 mod completions;
+mod demo;
 mod get;
 mod load;
 mod serve;
@@ -100,6 +101,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 done, but some rows were rejecte
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// See it work: gateway, embedded store and client in one process
+    Demo(demo::DemoArgs),
     /// Load a file's rows into a table
     Load(load::LoadArgs),
     /// Read one row by its key
@@ -162,6 +165,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
     let runtime = runtime.map_err(|error| CliError::usage(format!("cannot start the run-time: {error}")))?;
     let exit = runtime.block_on(async {
         match command {
+            Command::Demo(args) => demo::run(args).await,
             Command::Load(args) => load::run(args).await,
             Command::Get(args) => get::run(args).await,
             Command::Tables(args) => tables::run(args).await,

@@ -45,7 +45,7 @@ pub enum ClientError {
         retry_after: Option<Duration>,
     },
     /// The gateway refuses the call. The same call will be refused again.
-    #[error("{message} ({}{})", code_name(*code), reason_suffix(reason))]
+    #[error("{message} ({}{})", code_name(*code), reason_suffix(*code, reason))]
     Refused {
         /// The gRPC code.
         code: Code,
@@ -154,8 +154,8 @@ fn is_connect_error(status: &Status) -> bool {
     false
 }
 
-fn reason_suffix(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(", {reason}") }
+fn reason_suffix(code: Code, reason: &str) -> String {
+    if reason.is_empty() || reason == code_name(code) { String::new() } else { format!(", {reason}") }
 }
 
 /// gRPC's own spelling of a code.
