@@ -9,6 +9,7 @@ mod infer;
 mod input;
 mod report;
 mod source;
+mod table;
 mod text;
 
 use std::path::PathBuf;
@@ -18,15 +19,14 @@ use arrow_schema::SchemaRef;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::Code;
 
 use super::{CliError, ClientArgs, Exit};
-use crate::api::convert::{schema_to_proto, table_from_proto};
+use crate::api::convert::schema_to_proto;
 use crate::client::convert::schema_to_arrow;
 use crate::client::{Client, ClientError, OpenOptions, Receipt};
 use crate::limits::BATCH_MAX_ROWS;
-use crate::proto::v1::{self, RowBatch, WriteMode};
-use crate::schema::{DataType, Field, Schema, TableDef, UnknownFields};
+use crate::proto::v1::{RowBatch, WriteMode};
+use crate::schema::{Schema, UnknownFields};
 
 use columnar::Columnar;
 use input::{Format, Input};
@@ -122,12 +122,12 @@ pub(super) async fn run(args: LoadArgs) -> Result<Exit, CliError> {
     .await?;
     let name = display_name(&args.file);
     let table = match args.create {
-        true => existing_or_new(&client, &args, &name, &survey).await?,
-        false => existing(&client, &args.table).await?,
+        true => table::existing_or_new(&client, &args, &name, &survey).await?,
+        false => table::existing(&client, &args.table).await?,
     };
-    check_columns(&name, &survey, &table, args.mode)?;
+    table::check_columns(&name, &survey, &table, args.mode)?;
 
-    let fields = session_fields(&looked, &survey, &table);
+    let fields = table::session_fields(&looked, &survey, &table);
     let as_arrow = match args.payload {
         Some(payload) => payload == super::PayloadArg::Arrow,
         None => survey.arrow.is_some(),
@@ -301,146 +301,6 @@ fn look(path: &str, format: Option<Format>, create: bool, batch_rows: usize) -> 
             (Looked::Columnar(Box::new(file)), survey)
         }
     })
-}
-
-async fn existing(client: &Client, name: &str) -> Result<TableDef, CliError> {
-    let table = client.tables().get(name).await?.table.unwrap_or_default();
-    table_from_proto("table", &table).map_err(super::bad_answer)
-}
-
-/// The table, made if it is not there. One that is there must have the same key; its columns stay as they are.
-async fn existing_or_new(client: &Client, args: &LoadArgs, name: &str, survey: &Survey) -> Result<TableDef, CliError> {
-    for column in &args.key {
-        if !survey.columns.contains(column) {
-            return Err(CliError::usage(format!(
-                "the key column `{column}` is not in {name}, which has {}",
-                survey.columns.join(", ")
-            )));
-        }
-    }
-    let table = match client.tables().get(&args.table).await {
-        // The gateway does not say which: creating it will.
-        Err(ClientError::Refused { code: Code::NotFound | Code::PermissionDenied, .. }) => {
-            if let Some(field) = survey.schema.fields.iter().find(|field| has_variant(&field.data_type)) {
-                return Err(CliError::usage(format!(
-                    "{name}: the column `{}` holds values of several types, which no type but variant takes; make the \
-                     table by `forebay tables apply` first, with the type that it should have",
-                    field.name
-                )));
-            }
-            let table = new_table(args, survey);
-            client.tables().apply(table, false).await?.table
-        }
-        answer => answer?.table,
-    };
-    let table = table_from_proto("table", &table.unwrap_or_default()).map_err(super::bad_answer)?;
-    let key: Vec<_> = table.key_columns().collect();
-    if key != args.key {
-        return Err(CliError::usage(format!(
-            "the table {} is there with the key {}, not {}",
-            args.table,
-            key.join(","),
-            args.key.join(",")
-        )));
-    }
-    Ok(table)
-}
-
-fn new_table(args: &LoadArgs, survey: &Survey) -> v1::Table {
-    let mut schema = survey.schema.clone();
-    for field in &mut schema.fields {
-        field.nullable = !args.key.contains(&field.name);
-    }
-    let (partition, sort) = args.key.split_at(args.key.len().min(1));
-    let key = v1::Key { partition: partition.to_vec(), sort: sort.to_vec(), ..v1::Key::default() };
-    v1::Table {
-        name: args.table.clone(),
-        schema: Some(schema_to_proto(&schema)),
-        key: Some(key),
-        ..v1::Table::default()
-    }
-}
-
-/// Whether the file's columns are the table's, and the key's are among them.
-fn check_columns(name: &str, survey: &Survey, table: &TableDef, mode: Mode) -> Result<(), CliError> {
-    let unknown: Vec<_> = survey.columns.iter().filter(|column| table.schema.field(column).is_none()).collect();
-    if let [first, ..] = unknown[..]
-        && table.unknown_fields == UnknownFields::Reject
-    {
-        let known: Vec<_> = table.schema.fields.iter().map(|field| field.name.as_str()).collect();
-        let more = if unknown.len() > 1 { format!(" and {} more", unknown.len() - 1) } else { String::new() };
-        return Err(CliError::usage(format!(
-            "{name} has the column `{first}`{more}, which the table {} does not have; it has {}",
-            table.name,
-            known.join(", ")
-        )));
-    }
-    // An empty NDJSON file has no columns at all.
-    if survey.columns.is_empty() {
-        return Ok(());
-    }
-    let needed = |field: &&Field| match mode {
-        Mode::Delete => false,
-        Mode::Put => !field.nullable,
-    };
-    let key = table.key_columns().map(|column| (column, "key column"));
-    let others = table.schema.fields.iter().filter(needed).map(|field| (field.name.as_str(), "NOT NULL column"));
-    match key.chain(others).find(|(column, _)| !survey.columns.iter().any(|known| known == column)) {
-        Some((column, what)) => Err(CliError::usage(format!(
-            "{name} lacks the {what} `{column}` of the table {}; it has {}",
-            table.name,
-            survey.columns.join(", ")
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// The columns of the session with the table's types, everything nullable: what may not be null is for the gateway to say,
-/// row by row.
-fn session_fields(looked: &Looked, survey: &Survey, table: &TableDef) -> Vec<Field> {
-    let of_table = |name: &String| match table.schema.field(name) {
-        Some(field) => field.clone(),
-        // Dropped by the gateway, as the table's policy says.
-        None => Field::new(name, DataType::String, true),
-    };
-    let mut fields: Vec<Field> = match looked {
-        Looked::Csv(_) => survey.columns.iter().map(of_table).collect(),
-        Looked::Ndjson(_) => table.schema.fields.clone(),
-        Looked::Columnar(_) => survey.schema.fields.clone(),
-    };
-    fields.iter_mut().for_each(relax);
-    fields
-}
-
-fn relax(field: &mut Field) {
-    field.nullable = true;
-    field.options = Default::default();
-    relax_type(&mut field.data_type);
-}
-
-fn relax_type(data_type: &mut DataType) {
-    match data_type {
-        DataType::Array { element, contains_null } => {
-            *contains_null = true;
-            relax_type(element);
-        }
-        DataType::Map { value, value_contains_null, .. } => {
-            *value_contains_null = true;
-            relax_type(value);
-        }
-        DataType::Struct(fields) => fields.iter_mut().for_each(relax),
-        _ => {}
-    }
-}
-
-fn has_variant(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Variant => true,
-        DataType::Array { element, .. } => has_variant(element),
-        DataType::Map { value, .. } => has_variant(value),
-        DataType::Struct(fields) => fields.iter().any(|field| has_variant(&field.data_type)),
-        _ => false,
-    }
 }
 
 fn display_name(file: &str) -> String {

@@ -1,28 +1,42 @@
 //! The Rust client: write rows as a stream, read them by key, define tables.
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), forebay::client::ClientError> {
+//! ```
+//! # use forebay::config::{Config, EmbeddedChoice, Settings};
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let embedded = Some(EmbeddedChoice::Switch(true));
+//! # let (listen, admin) = (Some("127.0.0.1:0".to_owned()), Some("off".to_owned()));
+//! # let settings = Settings::try_new(Config { listen, admin, embedded, ..Config::default() })?;
+//! # let gateway = forebay::server::Gateway::start(settings).await?;
+//! # let endpoint = gateway.endpoint();
 //! use forebay::client::{self, Lookup, OpenOptions};
-//! use forebay::proto::v1::{Row, RowBatch, Value, value::Kind};
+//! use forebay::proto::v1::{Key, Row, RowBatch, Table, Value, value::Kind};
 //!
-//! let client = client::connect("http://127.0.0.1:50051")?;
+//! let client = client::connect(&endpoint)?; // "http://127.0.0.1:50051"
+//!
+//! let key = Key { partition: vec!["card".to_owned()], ..Key::default() };
+//! let ddl = "card STRING NOT NULL, score DOUBLE".to_owned();
+//! let table = Table { name: "card_scores".to_owned(), ddl, key: Some(key), ..Table::default() };
+//! client.tables().apply(table, false).await?;
 //!
 //! // Rows carry their values by position, in the order of the table's columns.
 //! let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
 //! let double = |number| Value { kind: Some(Kind::DoubleValue(number)) };
-//! let row = Row { values: vec![text("card-17"), double(0.93)] };
+//! let good = Row { values: vec![text("card-17"), double(0.93)] };
+//! let bad = Row { values: vec![text("card-18"), double(f64::NAN)] };
 //!
 //! let mut writer = client.writer(OpenOptions::new("card_scores")).await?;
-//! writer.send_rows(RowBatch { rows: vec![row] }).await?;
+//! writer.send_rows(RowBatch { rows: vec![good, bad] }).await?;
 //! let receipt = writer.flush().await?; // Every row sent so far is in DynamoDB, or reported:
-//! assert_eq!(receipt.committed_rows, 1);
+//! assert_eq!((receipt.committed_rows, receipt.rejected_rows), (1, 1));
 //! for outcome in writer.take_outcomes() {
-//!     eprintln!("batch {} row {}: {}", outcome.batch, outcome.row, outcome.message);
+//!     assert_eq!((outcome.batch, outcome.row, outcome.field_path.as_str()), (1, 1, "score"));
 //! }
 //! writer.finish().await?;
 //!
-//! let read = client.reader().get_row("card_scores", vec![text("card-17")], &[]).await?;
+//! let read = client.reader().strong(true).get_row("card_scores", vec![text("card-17")], &[]).await?;
 //! assert_eq!(read.lookup, Lookup::Found(vec![text("card-17"), double(0.93)]));
+//! # gateway.shutdown().await;
 //! # Ok(())
 //! # }
 //! ```

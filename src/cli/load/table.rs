@@ -1,0 +1,155 @@
+//! The table that a file is loaded into: found or made, compared with the file's columns, and turned into the session's.
+
+use tonic::Code;
+
+use super::{LoadArgs, Looked, Mode, Survey};
+use crate::api::convert::{schema_to_proto, table_from_proto};
+use crate::cli::{CliError, bad_answer};
+use crate::client::{Client, ClientError};
+use crate::proto::v1;
+use crate::schema::{DataType, Field, TableDef, UnknownFields};
+
+pub(super) async fn existing(client: &Client, name: &str) -> Result<TableDef, CliError> {
+    let table = client.tables().get(name).await?.table.unwrap_or_default();
+    table_from_proto("table", &table).map_err(bad_answer)
+}
+
+/// The table, made if it is not there. One that is there must have the same key; its columns stay as they are.
+pub(super) async fn existing_or_new(
+    client: &Client,
+    args: &LoadArgs,
+    name: &str,
+    survey: &Survey,
+) -> Result<TableDef, CliError> {
+    for column in &args.key {
+        if !survey.columns.contains(column) {
+            return Err(CliError::usage(format!(
+                "the key column `{column}` is not in {name}, which has {}",
+                survey.columns.join(", ")
+            )));
+        }
+    }
+    let table = match client.tables().get(&args.table).await {
+        // The gateway does not say which: creating it will.
+        Err(ClientError::Refused { code: Code::NotFound | Code::PermissionDenied, .. }) => {
+            if let Some(field) = survey.schema.fields.iter().find(|field| has_variant(&field.data_type)) {
+                return Err(CliError::usage(format!(
+                    "{name}: the column `{}` holds values of several types, which no type but variant takes; make the \
+                     table by `forebay tables apply` first, with the type that it should have",
+                    field.name
+                )));
+            }
+            let table = new_table(args, survey);
+            client.tables().apply(table, false).await?.table
+        }
+        answer => answer?.table,
+    };
+    let table = table_from_proto("table", &table.unwrap_or_default()).map_err(bad_answer)?;
+    let key: Vec<_> = table.key_columns().collect();
+    if key != args.key {
+        return Err(CliError::usage(format!(
+            "the table {} is there with the key {}, not {}",
+            args.table,
+            key.join(","),
+            args.key.join(",")
+        )));
+    }
+    Ok(table)
+}
+
+fn new_table(args: &LoadArgs, survey: &Survey) -> v1::Table {
+    let mut schema = survey.schema.clone();
+    for field in &mut schema.fields {
+        field.nullable = !args.key.contains(&field.name);
+    }
+    let (partition, sort) = args.key.split_at(args.key.len().min(1));
+    let key = v1::Key { partition: partition.to_vec(), sort: sort.to_vec(), ..v1::Key::default() };
+    v1::Table {
+        name: args.table.clone(),
+        schema: Some(schema_to_proto(&schema)),
+        key: Some(key),
+        ..v1::Table::default()
+    }
+}
+
+/// Whether the file's columns are the table's, and the key's are among them.
+pub(super) fn check_columns(name: &str, survey: &Survey, table: &TableDef, mode: Mode) -> Result<(), CliError> {
+    let unknown: Vec<_> = survey.columns.iter().filter(|column| table.schema.field(column).is_none()).collect();
+    if let [first, ..] = unknown[..]
+        && table.unknown_fields == UnknownFields::Reject
+    {
+        let known: Vec<_> = table.schema.fields.iter().map(|field| field.name.as_str()).collect();
+        let more = if unknown.len() > 1 { format!(" and {} more", unknown.len() - 1) } else { String::new() };
+        return Err(CliError::usage(format!(
+            "{name} has the column `{first}`{more}, which the table {} does not have; it has {}",
+            table.name,
+            known.join(", ")
+        )));
+    }
+    // An empty NDJSON file has no columns at all.
+    if survey.columns.is_empty() {
+        return Ok(());
+    }
+    let needed = |field: &&Field| match mode {
+        Mode::Delete => false,
+        Mode::Put => !field.nullable,
+    };
+    let key = table.key_columns().map(|column| (column, "key column"));
+    let others = table.schema.fields.iter().filter(needed).map(|field| (field.name.as_str(), "NOT NULL column"));
+    match key.chain(others).find(|(column, _)| !survey.columns.iter().any(|known| known == column)) {
+        Some((column, what)) => Err(CliError::usage(format!(
+            "{name} lacks the {what} `{column}` of the table {}; it has {}",
+            table.name,
+            survey.columns.join(", ")
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The columns of the session with the table's types, everything nullable: what may not be null is for the gateway to say,
+/// row by row.
+pub(super) fn session_fields(looked: &Looked, survey: &Survey, table: &TableDef) -> Vec<Field> {
+    let of_table = |name: &String| match table.schema.field(name) {
+        Some(field) => field.clone(),
+        // Dropped by the gateway, as the table's policy says.
+        None => Field::new(name, DataType::String, true),
+    };
+    let mut fields: Vec<Field> = match looked {
+        Looked::Csv(_) => survey.columns.iter().map(of_table).collect(),
+        Looked::Ndjson(_) => table.schema.fields.clone(),
+        Looked::Columnar(_) => survey.schema.fields.clone(),
+    };
+    fields.iter_mut().for_each(relax);
+    fields
+}
+
+fn relax(field: &mut Field) {
+    field.nullable = true;
+    field.options = Default::default();
+    relax_type(&mut field.data_type);
+}
+
+fn relax_type(data_type: &mut DataType) {
+    match data_type {
+        DataType::Array { element, contains_null } => {
+            *contains_null = true;
+            relax_type(element);
+        }
+        DataType::Map { value, value_contains_null, .. } => {
+            *value_contains_null = true;
+            relax_type(value);
+        }
+        DataType::Struct(fields) => fields.iter_mut().for_each(relax),
+        _ => {}
+    }
+}
+
+fn has_variant(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Variant => true,
+        DataType::Array { element, .. } => has_variant(element),
+        DataType::Map { value, .. } => has_variant(value),
+        DataType::Struct(fields) => fields.iter().any(|field| has_variant(&field.data_type)),
+        _ => false,
+    }
+}
