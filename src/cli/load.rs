@@ -217,11 +217,14 @@ async fn load(
     }
     .await;
     let finished = match sent {
-        Ok(()) => writer.finish().await,
+        Ok(()) => {
+            let read = reading.await;
+            read.map_err(|error| CliError::usage(format!("{name} cannot be read: {error}")))?;
+            writer.finish().await
+        }
+        // The reading thread may wait for a terminal; nobody waits for it.
         Err(error) => Err(error),
     };
-    drop(read);
-    reading.await.map_err(|error| CliError::usage(format!("{name} cannot be read: {error}")))?;
     let seconds = started.elapsed().as_secs_f64();
     let report = reporter.finish()?;
     let acked = report.acked_rows;
