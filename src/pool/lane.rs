@@ -13,10 +13,11 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::memory::MemoryPermit;
-use super::outcome::{BatchTicket, BatchTotals, RowFate, SessionFailure, Trouble, refused_by_dynamodb};
+use super::outcome::{BatchTotals, Owed, RowFate, SessionFailure, Trouble, refused_by_dynamodb};
 use super::queue::{Batch, ItemOutcome, Part, Report, SlotId, TableQueue};
 use super::retry::RetryConfig;
 use super::{PoolTable, Slice};
+use crate::payload::EncodedRow;
 use crate::store::{BatchWrite, Store, ThrottleReason, WriteDone, WriteError};
 use crate::telemetry::Instruments;
 use crate::telemetry::instruments::OutcomeLabel;
@@ -26,8 +27,8 @@ use crate::telemetry::instruments::OutcomeLabel;
 pub enum LaneMessage {
     /// Rows to write.
     Rows(Slice),
-    /// Drop what waits for this session.
-    Cancel(u64),
+    /// A session was cancelled: drop what waits for it.
+    Cancel,
 }
 
 /// What a lane is made of.
@@ -60,6 +61,8 @@ pub struct Lane {
     attempts: JoinSet<AttemptDone>,
     /// What each running attempt carries, also should its task die.
     running: HashMap<Id, Attempt>,
+    /// A session was cancelled: there may be rows to drop.
+    cancelled: bool,
     rng: fastrand::Rng,
 }
 
@@ -67,13 +70,14 @@ pub struct Lane {
 struct TableLane {
     queue: TableQueue,
     in_flight: usize,
+    /// Since when access has been refused, and how many times.
+    denied: Option<(Instant, u32)>,
 }
 
 #[derive(Debug)]
 struct Attempt {
     table: Arc<str>,
     slots: Vec<SlotId>,
-    solo: bool,
     started: Instant,
 }
 
@@ -85,8 +89,8 @@ struct AttemptDone {
 /// Rows of one slice that have no outcome yet.
 #[derive(Debug)]
 struct SliceState {
-    ticket: Arc<BatchTicket>,
-    rows: u32,
+    owed: Owed,
+    table: Arc<str>,
     open: u32,
     totals: BatchTotals,
     fates: Vec<(u32, RowFate)>,
@@ -104,6 +108,7 @@ impl Lane {
             slices: Slab::new(),
             attempts: JoinSet::new(),
             running: HashMap::new(),
+            cancelled: false,
             rng,
         }
     }
@@ -112,7 +117,10 @@ impl Lane {
     pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<LaneMessage>) {
         let mut open = true;
         while open || !self.attempts.is_empty() {
-            let wake = self.tables.values().filter_map(|table| table.queue.next_wake()).min();
+            // A table whose places are all taken waits for an attempt, not for the clock.
+            let limit = self.config.attempts_in_flight;
+            let waits = self.tables.values().filter(|table| table.in_flight < limit);
+            let wake = waits.filter_map(|table| table.queue.next_wake()).min();
             tokio::select! {
                 biased;
                 Some(done) = self.attempts.join_next_with_id() => self.settle(done),
@@ -129,6 +137,9 @@ impl Lane {
             while let Ok(message) = inbox.try_recv() {
                 self.take(message);
             }
+            if std::mem::take(&mut self.cancelled) {
+                self.drop_dead();
+            }
             if open {
                 self.send();
             }
@@ -138,51 +149,54 @@ impl Lane {
     fn take(&mut self, message: LaneMessage) {
         match message {
             LaneMessage::Rows(slice) => self.take_rows(slice),
-            LaneMessage::Cancel(session) => {
-                tracing::debug!(session, "dropping a cancelled session's waiting rows");
-                self.drop_dead();
-            }
+            LaneMessage::Cancel => self.cancelled = true,
         }
     }
 
-    fn take_rows(&mut self, Slice { table, ticket, rows, memory }: Slice) {
-        if ticket.session().is_cancelled() {
+    fn take_rows(&mut self, Slice { table, owed, rows, memory }: Slice) {
+        if owed.session().is_cancelled() {
             // Its Cancel came and went while the rows were on their way.
             let dropped = rows.len() as u64;
             self.config.instruments.count_rows("dropped", dropped);
             return;
         }
         let PoolTable { name, coalesce } = table;
-        let bulk = ticket.session().is_bulk();
+        let bulk = owed.session().is_bulk();
         let retry = self.config.retry;
-        let lane = self
-            .tables
-            .entry(name)
-            .or_insert_with(|| TableLane { queue: TableQueue::new(coalesce, retry), in_flight: 0 });
+        let lane = self.tables.entry(Arc::clone(&name)).or_insert_with(|| TableLane {
+            queue: TableQueue::new(coalesce, retry),
+            in_flight: 0,
+            denied: None,
+        });
         lane.queue.set_coalesce(coalesce);
-        // A batch has at most 100,000 rows.
-        let count = rows.len() as u32;
+        let count = owed.rows();
         let slice = self.slices.insert(SliceState {
-            ticket,
-            rows: count,
+            owed,
+            table: name,
             open: count,
             totals: BatchTotals::default(),
             fates: Vec::new(),
             _memory: memory,
         });
         for row in rows {
-            lane.queue.push(Part { item: row.item, key_hash: row.key_hash, slice, row_index: row.row_index, bulk });
+            let EncodedRow { row_index, item, partition_hash, key_hash } = row;
+            lane.queue.push(Part { item, key_hash, partition_hash, slice, row_index, bulk });
         }
         self.config.instruments.queued_rows.inc_by(i64::from(count));
     }
 
     fn drop_dead(&mut self) {
+        // Most sessions end with nothing left, and looking through all keys costs more than through all slices.
+        if !self.slices.iter().any(|(_, slice)| slice.owed.session().is_cancelled()) {
+            return;
+        }
         let (slices, instruments) = (&mut self.slices, &self.config.instruments);
         let mut dropped = Vec::new();
         for table in self.tables.values_mut() {
-            let is_live = |slice: usize| !slices[slice].ticket.session().is_cancelled();
+            let is_live = |slice: usize| !slices[slice].owed.session().is_cancelled();
             table.queue.drop_dead(is_live, &mut |report| dropped.push(report));
         }
+        self.tables.retain(|_, table| table.queue.rows() > 0 || table.in_flight > 0);
         for report in dropped {
             record(slices, instruments, report, 0.0);
         }
@@ -199,7 +213,7 @@ impl Lane {
                 self.config.instruments.attempts_in_flight.inc();
                 self.config.instruments.attempt_items.observe(items.len() as f64);
                 let (store, table) = (Arc::clone(&self.config.store), Arc::clone(name));
-                let attempt = Attempt { table: Arc::clone(name), slots, solo, started: now };
+                let attempt = Attempt { table: Arc::clone(name), slots, started: now };
                 let handle = self.attempts.spawn(async move {
                     let result = match <[_; 1]>::try_from(items) {
                         Ok([item]) if solo => store.write_one(table, item).await,
@@ -229,12 +243,34 @@ impl Lane {
         let Some(table) = self.tables.get_mut(&attempt.table) else { return };
         table.in_flight -= 1;
 
-        let mut verdict = Verdict::of(&result, &attempt, table.queue.failures(), &self.config.retry);
+        let mut verdict = Verdict::of(&result, &attempt, &table.queue);
         instruments.attempts.get_or_create(&OutcomeLabel { outcome: verdict.label }).inc();
-        if verdict.rest {
-            table.queue.note_failure(now, &mut self.rng);
-        } else {
-            table.queue.note_success();
+        let mut first_of_round = false;
+        match verdict.table {
+            TableVerdict::Works => {
+                table.queue.note_success();
+                table.denied = None;
+            }
+            TableVerdict::SaysNothing => {}
+            TableVerdict::Rests => {
+                first_of_round = table.queue.note_failure(attempt.started, now, &mut self.rng);
+                table.denied = None;
+            }
+            TableVerdict::Denied => {
+                first_of_round = table.queue.note_failure(attempt.started, now, &mut self.rng);
+                let (since, times) = table.denied.unwrap_or((now, 0));
+                let times = times + u32::from(first_of_round);
+                table.denied = Some((since, times));
+                let retry = &self.config.retry;
+                if times >= retry.access_attempts && now - since >= retry.access_patience {
+                    verdict.give_up(&result);
+                }
+            }
+        }
+        if first_of_round && let Some(trouble) = verdict.trouble {
+            // It keeps all rows of the table waiting, not only those that were tried.
+            let waiting = self.slices.iter().filter(|(_, slice)| slice.table == attempt.table);
+            waiting.for_each(|(_, slice)| slice.owed.session().note(trouble));
         }
         if let Err(error) = &result {
             tracing::debug!(table = %attempt.table, items = attempt.slots.len(), %error, "a write attempt failed");
@@ -264,14 +300,14 @@ impl Lane {
             let state = &mut slices[slice];
             state.totals.throttled_attempts += u32::from(verdict.throttled);
             if let Some(trouble) = verdict.trouble {
-                state.ticket.session().note(trouble);
+                state.owed.session().note(trouble);
             }
             if let Some(failure) = &verdict.failure {
-                state.ticket.session().fail(failure.clone());
+                state.owed.session().fail(failure.clone());
             }
         }
         for (position, slot) in attempt.slots.iter().enumerate() {
-            let is_live = |slice: usize| !slices[slice].ticket.session().is_cancelled();
+            let is_live = |slice: usize| !slices[slice].owed.session().is_cancelled();
             let outcome = verdict.item(position);
             table.queue.settle(*slot, outcome, now, rng, is_live, &mut |report| reports.push(report));
         }
@@ -310,7 +346,8 @@ fn record(slices: &mut Slab<SliceState>, instruments: &Instruments, report: Repo
     if slice.open > 0 {
         return;
     }
-    let SliceState { ticket, rows, totals, fates, .. } = slices.remove(index);
+    let SliceState { owed, totals, fates, .. } = slices.remove(index);
+    let rows = owed.rows();
     let (committed, superseded, refused) =
         (u64::from(totals.committed), u64::from(totals.superseded), fates.len() as u64);
     instruments.queued_rows.dec_by(i64::from(rows));
@@ -318,7 +355,30 @@ fn record(slices: &mut Slab<SliceState>, instruments: &Instruments, report: Repo
     instruments.count_rows("superseded", superseded);
     instruments.count_rows("rejected", refused);
     instruments.count_rows("dropped", u64::from(rows) - committed - superseded - refused);
-    ticket.report(rows, totals, fates);
+    owed.report(totals, fates);
+}
+
+impl Drop for Lane {
+    /// A lane ends with nothing in flight, unless it is torn away: the gauges should not remember what it held.
+    fn drop(&mut self) {
+        let instruments = &self.config.instruments;
+        instruments.attempts_in_flight.dec_by(self.running.len() as i64);
+        let rows: i64 = self.slices.iter().map(|(_, slice)| i64::from(slice.owed.rows())).sum();
+        instruments.queued_rows.dec_by(rows);
+    }
+}
+
+/// What an attempt's result means for its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TableVerdict {
+    /// The table takes writes.
+    Works,
+    /// Only the attempt's own keys are concerned.
+    SaysNothing,
+    /// The next call would fail as well.
+    Rests,
+    /// So it would, until access is granted.
+    Denied,
 }
 
 /// What an attempt's result means for its rows and its table.
@@ -329,8 +389,7 @@ struct Verdict {
     unprocessed: Vec<usize>,
     /// For the others.
     outcome: ItemOutcome,
-    /// Whether the table should rest before the next call.
-    rest: bool,
+    table: TableVerdict,
     throttled: bool,
     trouble: Option<Trouble>,
     failure: Option<SessionFailure>,
@@ -338,37 +397,34 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn of(result: &Result<WriteDone, WriteError>, attempt: &Attempt, failures: u32, retry: &RetryConfig) -> Self {
+    fn of(result: &Result<WriteDone, WriteError>, attempt: &Attempt, queue: &TableQueue) -> Self {
         let verdict = |label, outcome| Self {
             label,
             unprocessed: Vec::new(),
             outcome,
-            rest: false,
+            table: TableVerdict::Works,
             throttled: false,
             trouble: None,
             failure: None,
             refusal: None,
         };
+        let waits = |label, trouble| Self {
+            table: TableVerdict::Rests,
+            trouble: Some(trouble),
+            ..verdict(label, ItemOutcome::Retry)
+        };
         match result {
             Ok(done) if done.unprocessed.is_empty() => verdict("ok", ItemOutcome::Confirmed),
-            Ok(done) => Self {
-                unprocessed: done.unprocessed.clone(),
+            Ok(done) => Self::partial(done, attempt, queue, verdict("partial", ItemOutcome::Confirmed)),
+            Err(WriteError::Throttled { reason: ThrottleReason::KeyRange }) => Self {
                 throttled: true,
-                trouble: Some(Trouble::PartitionThrottled),
-                // Nothing got through: the next call would not either.
-                rest: done.unprocessed.len() == attempt.slots.len(),
-                ..verdict("partial", ItemOutcome::Confirmed)
+                table: TableVerdict::SaysNothing,
+                ..waits("throttled", Trouble::PartitionThrottled)
             },
-            Err(WriteError::Throttled { reason }) => Self {
-                throttled: true,
-                rest: true,
-                trouble: Some(match reason {
-                    ThrottleReason::KeyRange => Trouble::PartitionThrottled,
-                    _ => Trouble::TableThrottled,
-                }),
-                ..verdict("throttled", ItemOutcome::Retry)
-            },
-            Err(WriteError::Validation { message }) if attempt.solo || attempt.slots.len() == 1 => {
+            Err(WriteError::Throttled { .. }) => {
+                Self { throttled: true, ..waits("throttled", Trouble::TableThrottled) }
+            }
+            Err(WriteError::Validation { message }) if attempt.slots.len() == 1 => {
                 Self { refusal: Some(message.clone()), ..verdict("refused", ItemOutcome::Refused) }
             }
             Err(WriteError::Validation { .. }) => verdict("refused", ItemOutcome::Alone),
@@ -376,24 +432,43 @@ impl Verdict {
                 failure: Some(SessionFailure::TableMissing { table: table.clone() }),
                 ..verdict("table_missing", ItemOutcome::Forget)
             },
-            Err(WriteError::Access { message }) if failures + 1 >= retry.access_attempts => Self {
-                failure: Some(SessionFailure::Access { message: message.clone() }),
-                rest: true,
-                ..verdict("access", ItemOutcome::Forget)
-            },
             Err(WriteError::Access { .. }) => {
-                Self { rest: true, trouble: Some(Trouble::Unavailable), ..verdict("access", ItemOutcome::Retry) }
+                Self { table: TableVerdict::Denied, ..waits("access", Trouble::Unavailable) }
             }
-            Err(WriteError::NotSent { .. }) => {
-                Self { rest: true, trouble: Some(Trouble::Unavailable), ..verdict("unreachable", ItemOutcome::Retry) }
-            }
-            Err(WriteError::Unknown { .. }) => {
-                Self { rest: true, trouble: Some(Trouble::Unavailable), ..verdict("unknown", ItemOutcome::Retry) }
-            }
+            Err(WriteError::NotSent { .. }) => waits("unreachable", Trouble::Unavailable),
+            Err(WriteError::Unknown { .. }) => waits("unknown", Trouble::Unavailable),
+        }
+    }
+
+    fn partial(done: &WriteDone, attempt: &Attempt, queue: &TableQueue, verdict: Self) -> Self {
+        let items = attempt.slots.len();
+        let mut unprocessed = done.unprocessed.clone();
+        unprocessed.sort_unstable();
+        unprocessed.dedup();
+        if unprocessed.last().is_some_and(|&last| last >= items) {
+            // It could be any of them, and none may be taken for written.
+            unprocessed = (0..items).collect();
+        }
+        let mut partitions = attempt.slots.iter().map(|&slot| queue.partition_hash(slot));
+        let first = partitions.next();
+        let table = match unprocessed.len() == items {
+            false => TableVerdict::Works,
+            // Nothing got through, of several partitions: the next call would not either.
+            true if partitions.any(|partition| Some(partition) != first) => TableVerdict::Rests,
+            true => TableVerdict::SaysNothing,
+        };
+        Self { unprocessed, throttled: true, trouble: Some(Trouble::PartitionThrottled), table, ..verdict }
+    }
+
+    /// Access is refused for too long.
+    fn give_up(&mut self, result: &Result<WriteDone, WriteError>) {
+        if let Err(WriteError::Access { message }) = result {
+            self.failure = Some(SessionFailure::Access { message: message.clone() });
+            self.outcome = ItemOutcome::Forget;
         }
     }
 
     fn item(&self, position: usize) -> ItemOutcome {
-        if self.unprocessed.contains(&position) { ItemOutcome::Retry } else { self.outcome }
+        if self.unprocessed.binary_search(&position).is_ok() { ItemOutcome::Retry } else { self.outcome }
     }
 }

@@ -21,13 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::payload::EncodedRow;
 use crate::store::Store;
 use crate::telemetry::Instruments;
 
 pub use memory::{MemoryBudget, MemoryPermit};
-pub use outcome::{BatchTicket, RowFate, SessionEvent, SessionFailure, SessionLink, Trouble};
+pub use outcome::{BatchTicket, Owed, RowFate, SessionEvent, SessionFailure, SessionLink, Trouble};
 
 /// How the pool is sized.
 #[derive(Debug, Clone)]
@@ -68,8 +69,8 @@ pub struct PoolTable {
 pub struct Slice {
     /// Where they go.
     pub table: PoolTable,
-    /// The batch that hears of their outcomes.
-    pub ticket: Arc<BatchTicket>,
+    /// What the batch is owed: their outcomes.
+    pub owed: Owed,
     /// The rows, in order.
     pub rows: Vec<EncodedRow>,
     /// The memory they hold; freed with the last slice of the chunk.
@@ -88,13 +89,14 @@ pub struct Pool {
 #[derive(Debug)]
 pub struct PoolTasks {
     tasks: tokio::task::JoinSet<()>,
+    died: CancellationToken,
 }
 
 impl Pool {
     /// Starts the lanes on the current runtime.
     pub fn start(config: &PoolConfig, store: &Arc<dyn Store>, instruments: &Arc<Instruments>) -> (Self, PoolTasks) {
         let per_lane = config.attempts_in_flight.div_ceil(config.lanes).max(1);
-        let mut tasks = tokio::task::JoinSet::new();
+        let (mut tasks, died) = (tokio::task::JoinSet::new(), CancellationToken::new());
         let lanes = (0..config.lanes).map(|index| {
             let (sender, inbox) = mpsc::unbounded_channel();
             let lane = lane::Lane::new(lane::LaneConfig {
@@ -104,11 +106,15 @@ impl Pool {
                 store: Arc::clone(store),
                 instruments: Arc::clone(instruments),
             });
-            tasks.spawn(lane.run(inbox));
+            let died = died.clone().drop_guard();
+            tasks.spawn(async move {
+                lane.run(inbox).await;
+                died.disarm();
+            });
             sender
         });
         let pool = Self { lanes: lanes.collect(), hash_seed: config.seed };
-        (pool, PoolTasks { tasks })
+        (pool, PoolTasks { tasks, died })
     }
 
     /// The seed that plans must hash keys with.
@@ -123,12 +129,12 @@ impl Pool {
             if rows.is_empty() {
                 continue;
             }
-            let slice = Slice { table: table.clone(), ticket: Arc::clone(ticket), rows, memory: Arc::clone(&memory) };
-            if let Err(mpsc::error::SendError(lane::LaneMessage::Rows(slice))) =
-                self.lanes[index].send(lane::LaneMessage::Rows(slice))
-            {
-                // The lane is gone: the process is shutting down. The session ends, and the client sends again elsewhere.
-                slice.ticket.session().fail(SessionFailure::ShuttingDown);
+            // A batch has at most 100,000 rows.
+            let owed = Owed::new(ticket, rows.len() as u32);
+            let slice = Slice { table: table.clone(), owed, rows, memory: Arc::clone(&memory) };
+            if self.lanes[index].send(lane::LaneMessage::Rows(slice)).is_err() {
+                // With the slice the session has been told: its client sends again elsewhere.
+                tracing::debug!("a lane was gone before rows came");
             }
         }
     }
@@ -138,7 +144,7 @@ impl Pool {
         session.mark_cancelled();
         for lane in self.lanes.iter() {
             // A lane that is gone holds nothing.
-            if lane.send(lane::LaneMessage::Cancel(session.id())).is_err() {
+            if lane.send(lane::LaneMessage::Cancel).is_err() {
                 tracing::debug!("a lane was gone before its session was cancelled");
             }
         }
@@ -146,6 +152,12 @@ impl Pool {
 }
 
 impl PoolTasks {
+    /// Cancelled when a lane has died of a fault of ours: its share of the keys cannot be written any more, and the
+    /// process should end.
+    pub fn died(&self) -> CancellationToken {
+        self.died.clone()
+    }
+
     /// Waits until the lanes have finished what is in flight; all handles must be dropped. False when time ran out.
     pub async fn finish(mut self, within: Duration) -> bool {
         tokio::time::timeout(within, async { while self.tasks.join_next().await.is_some() {} }).await.is_ok()

@@ -192,8 +192,8 @@ impl BatchTicket {
         self.close(1);
     }
 
-    /// Reports a slice's rows.
-    pub(super) fn report(self: &Arc<Self>, rows: u32, totals: BatchTotals, fates: Vec<(u32, RowFate)>) {
+    /// Reports rows.
+    fn report(self: &Arc<Self>, rows: u32, totals: BatchTotals, fates: Vec<(u32, RowFate)>) {
         {
             let mut body = self.body();
             body.totals.committed += totals.committed;
@@ -224,6 +224,50 @@ impl BatchTicket {
     fn body(&self) -> std::sync::MutexGuard<'_, TicketBody> {
         // A panic elsewhere leaves plain numbers behind, which stay true.
         self.body.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Rows of a ticket on their way through a lane.
+///
+/// It is either reported or dropped, and dropping it ends the session: a lane that goes down with rows must not leave
+/// their client waiting for an ack that cannot come.
+#[derive(Debug)]
+pub struct Owed {
+    /// `None` once it is reported.
+    ticket: Option<Arc<BatchTicket>>,
+    session: Arc<SessionLink>,
+    rows: u32,
+}
+
+impl Owed {
+    /// Rows that the ticket was told to expect.
+    pub(super) fn new(ticket: &Arc<BatchTicket>, rows: u32) -> Self {
+        Self { ticket: Some(Arc::clone(ticket)), session: Arc::clone(ticket.session()), rows }
+    }
+
+    /// Whose rows they are.
+    pub fn session(&self) -> &Arc<SessionLink> {
+        &self.session
+    }
+
+    /// How many they are.
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// All of them have outcomes.
+    pub(super) fn report(mut self, totals: BatchTotals, fates: Vec<(u32, RowFate)>) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.report(self.rows, totals, fates);
+        }
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if self.ticket.is_some() && !self.session.is_cancelled() {
+            self.session.fail(SessionFailure::ShuttingDown);
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Part {
     pub item: WriteItem,
     /// Hash of the key.
     pub key_hash: u64,
+    /// Hash of the partition key.
+    pub partition_hash: u64,
     /// The lane's slice that the row came in.
     pub slice: usize,
     /// The row's index in the client's batch.
@@ -96,7 +98,8 @@ struct Slot {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlotState {
-    Ready,
+    /// In [`Ready`], under this ticket.
+    Ready(ReadyTicket),
     Delayed,
     InFlight,
 }
@@ -111,8 +114,9 @@ pub struct TableQueue {
     ready: Ready,
     delayed: BinaryHeap<Reverse<(Instant, SlotId)>>,
     rows: usize,
-    /// Whole calls that failed one after another; success ends the count.
+    /// Rounds of whole calls that failed one after another; success ends the count.
     failures: u32,
+    failed_at: Option<Instant>,
     resting_until: Option<Instant>,
 }
 
@@ -128,6 +132,7 @@ impl TableQueue {
             delayed: BinaryHeap::new(),
             rows: 0,
             failures: 0,
+            failed_at: None,
             resting_until: None,
         }
     }
@@ -135,11 +140,6 @@ impl TableQueue {
     /// Rows that wait or are in flight.
     pub fn rows(&self) -> usize {
         self.rows
-    }
-
-    /// Whole calls that failed one after another.
-    pub fn failures(&self) -> u32 {
-        self.failures
     }
 
     /// Follows the table's policy; rows that wait already keep the order they have.
@@ -152,20 +152,26 @@ impl TableQueue {
         self.rows += 1;
         let slots = &self.slots;
         let found = self.index.find(part.key_hash, |&slot| slots[slot].key_text() == part.item.key_text()).copied();
-        if let Some(slot) = found {
-            self.slots[slot].waiting.push(part);
+        if let Some(id) = found {
+            let slot = &mut self.slots[id];
+            if !part.bulk && slot.state.is_ready_as_bulk() {
+                // The key goes with its most urgent row. What it leaves behind among the bulk is stale.
+                slot.state = SlotState::Ready(self.ready.push_back(id, false));
+            }
+            slot.waiting.push(part);
             return;
         }
-        let hash = part.key_hash;
-        let slot = self.slots.insert(Slot {
+        let (hash, bulk) = (part.key_hash, part.bulk);
+        let entry = self.slots.vacant_entry();
+        let id = entry.key();
+        entry.insert(Slot {
             waiting: SmallVec::from_elem(part, 1),
             in_flight: SmallVec::new(),
             attempts: 0,
             solo: false,
-            state: SlotState::Ready,
+            state: SlotState::Ready(self.ready.push_back(id, bulk)),
         });
-        self.index.insert_unique(hash, slot, |&slot| self.slots[slot].key_hash());
-        self.ready.push_back(slot, self.slots[slot].bulk());
+        self.index.insert_unique(hash, id, |&slot| self.slots[slot].key_hash());
     }
 
     /// The next attempt, if anything may go now.
@@ -175,19 +181,19 @@ impl TableQueue {
             return None;
         }
         let order = self.ready.begin_batch();
-        let first = self.ready.front(order)?;
+        let first = self.ready.front(order, &self.slots)?;
         let solo = self.slots[first].solo;
         let room = if solo { 1 } else { self.ready.len().min(BATCH_WRITE_MAX_OPERATIONS) };
         let mut batch = Batch { slots: Vec::with_capacity(room), items: Vec::with_capacity(room), solo };
         let mut bytes = 0;
         while batch.slots.len() < room
-            && let Some(id) = self.ready.front(order)
+            && let Some(id) = self.ready.front(order, &self.slots)
         {
             let slot = &mut self.slots[id];
             if slot.solo != solo {
                 break;
             }
-            debug_assert!(slot.in_flight.is_empty() && slot.state == SlotState::Ready);
+            debug_assert!(slot.in_flight.is_empty());
             let survivor = if self.coalesce { slot.waiting.len() - 1 } else { 0 };
             let item = &slot.waiting[survivor].item;
             bytes += item.json.len();
@@ -216,19 +222,30 @@ impl TableQueue {
     /// A call succeeded, at least in part: the table is there.
     pub fn note_success(&mut self) {
         self.failures = 0;
+        self.failed_at = None;
         self.resting_until = None;
     }
 
-    /// A whole call failed for a reason that others would meet too: rest before the next one.
-    pub fn note_failure(&mut self, now: Instant, rng: &mut fastrand::Rng) {
+    /// A whole call that began at `started` failed for a reason that others would meet too: rest before the next one.
+    /// Calls that were under way together fail together, and count as one: false for all but the first.
+    pub fn note_failure(&mut self, started: Instant, now: Instant, rng: &mut fastrand::Rng) -> bool {
+        if self.failed_at.is_some_and(|failed_at| started <= failed_at) {
+            return false;
+        }
         self.failures = self.failures.saturating_add(1);
-        let until = now + self.retry.delay(self.failures, rng);
-        self.resting_until = Some(self.resting_until.map_or(until, |resting| resting.max(until)));
+        self.failed_at = Some(now);
+        self.resting_until = Some(now + self.retry.delay(self.failures, rng));
+        true
     }
 
     /// The slices of the rows that a key's attempt carries.
     pub fn in_flight_slices(&self, id: SlotId) -> impl Iterator<Item = usize> {
         self.slots[id].in_flight.iter().map(|part| part.slice)
+    }
+
+    /// The partition of a key in flight, by its hash.
+    pub fn partition_hash(&self, id: SlotId) -> u64 {
+        self.slots[id].any_part().map_or(0, |part| part.partition_hash)
     }
 
     /// Settles one key of an attempt. `is_live` says whether a slice's session still listens.
@@ -288,9 +305,7 @@ impl TableQueue {
             slot.state = SlotState::Delayed;
             self.delayed.push(Reverse((now + delay, id)));
         } else {
-            slot.state = SlotState::Ready;
-            let bulk = slot.bulk();
-            self.ready.push_back(id, bulk);
+            slot.state = SlotState::Ready(self.ready.push_back(id, slot.bulk()));
         }
     }
 
@@ -330,10 +345,9 @@ impl TableQueue {
             && at <= now
         {
             self.delayed.pop();
-            self.slots[id].state = SlotState::Ready;
             // It has waited longest.
-            let bulk = self.slots[id].bulk();
-            self.ready.push_front(id, bulk);
+            let slot = &mut self.slots[id];
+            slot.state = SlotState::Ready(self.ready.push_front(id, slot.bulk()));
         }
     }
 
@@ -346,11 +360,25 @@ impl TableQueue {
 }
 
 /// Keys that may go now: interactive ones first, without starving the others.
+///
+/// A key that becomes urgent is queued anew; its old place is stale, and passed over, because the key's slot names the new
+/// ticket.
 #[derive(Debug, Default)]
 struct Ready {
-    interactive: VecDeque<SlotId>,
-    bulk: VecDeque<SlotId>,
+    interactive: Class,
+    bulk: Class,
     batches: u32,
+    tickets: u64,
+}
+
+/// Keys of one priority, the next one first.
+type Class = VecDeque<(ReadyTicket, SlotId)>;
+
+/// A key's place among the ready ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ReadyTicket {
+    number: u64,
+    bulk: bool,
 }
 
 /// Which rows a batch is filled with first.
@@ -369,6 +397,7 @@ impl Ready {
         if self.batches.is_multiple_of(BULK_SHARE) { Order::BulkFirst } else { Order::InteractiveFirst }
     }
 
+    /// At least as many as there are.
     fn len(&self) -> usize {
         self.interactive.len() + self.bulk.len()
     }
@@ -377,39 +406,67 @@ impl Ready {
         self.len() == 0
     }
 
-    fn front(&self, order: Order) -> Option<SlotId> {
-        let (first, second) = match order {
-            Order::InteractiveFirst => (&self.interactive, &self.bulk),
-            Order::BulkFirst => (&self.bulk, &self.interactive),
-        };
-        first.front().or(second.front()).copied()
+    /// The key that goes next.
+    fn front(&mut self, order: Order, slots: &Slab<Slot>) -> Option<SlotId> {
+        let (first, second) = self.in_order(order);
+        for class in [first, second] {
+            while let Some(&(ticket, id)) = class.front() {
+                if slots.get(id).is_some_and(|slot| slot.state == SlotState::Ready(ticket)) {
+                    return Some(id);
+                }
+                class.pop_front();
+            }
+        }
+        None
     }
 
+    /// Takes what [`Ready::front`] gave.
     fn pop_front(&mut self, order: Order) {
-        let (first, second) = match order {
-            Order::InteractiveFirst => (&mut self.interactive, &mut self.bulk),
-            Order::BulkFirst => (&mut self.bulk, &mut self.interactive),
-        };
+        let (first, second) = self.in_order(order);
         if first.pop_front().is_none() {
             second.pop_front();
         }
     }
 
-    fn push_back(&mut self, id: SlotId, bulk: bool) {
-        self.class(bulk).push_back(id);
+    fn in_order(&mut self, order: Order) -> (&mut Class, &mut Class) {
+        match order {
+            Order::InteractiveFirst => (&mut self.interactive, &mut self.bulk),
+            Order::BulkFirst => (&mut self.bulk, &mut self.interactive),
+        }
     }
 
-    fn push_front(&mut self, id: SlotId, bulk: bool) {
-        self.class(bulk).push_front(id);
+    #[must_use]
+    fn push_back(&mut self, id: SlotId, bulk: bool) -> ReadyTicket {
+        let ticket = self.ticket(bulk);
+        self.class(bulk).push_back((ticket, id));
+        ticket
+    }
+
+    #[must_use]
+    fn push_front(&mut self, id: SlotId, bulk: bool) -> ReadyTicket {
+        let ticket = self.ticket(bulk);
+        self.class(bulk).push_front((ticket, id));
+        ticket
+    }
+
+    fn ticket(&mut self, bulk: bool) -> ReadyTicket {
+        self.tickets += 1;
+        ReadyTicket { number: self.tickets, bulk }
     }
 
     fn retain(&mut self, keep: impl Fn(&SlotId) -> bool) {
-        self.interactive.retain(&keep);
-        self.bulk.retain(&keep);
+        self.interactive.retain(|(_, id)| keep(id));
+        self.bulk.retain(|(_, id)| keep(id));
     }
 
-    fn class(&mut self, bulk: bool) -> &mut VecDeque<SlotId> {
+    fn class(&mut self, bulk: bool) -> &mut Class {
         if bulk { &mut self.bulk } else { &mut self.interactive }
+    }
+}
+
+impl SlotState {
+    fn is_ready_as_bulk(self) -> bool {
+        matches!(self, Self::Ready(ReadyTicket { bulk: true, .. }))
     }
 }
 

@@ -12,13 +12,20 @@ pub struct RetryConfig {
     pub base: Duration,
     /// The bound of all waits. Flow must resume within five seconds of an outage's end, so it is well below.
     pub max: Duration,
-    /// Refusals of access in a row before sessions are told.
+    /// Refusals of access in a row before sessions are told,
     pub access_attempts: u32,
+    /// and how long they must have gone on: fresh credentials need a moment.
+    pub access_patience: Duration,
 }
 
 impl Default for RetryConfig {
     fn default() -> Self {
-        Self { base: Duration::from_millis(25), max: Duration::from_secs(2), access_attempts: 4 }
+        Self {
+            base: Duration::from_millis(25),
+            max: Duration::from_secs(2),
+            access_attempts: 4,
+            access_patience: Duration::from_secs(3),
+        }
     }
 }
 

@@ -18,14 +18,14 @@ fn row(key: u8, number: u32, session: usize, op: WriteOp) -> Part {
     };
     let item = WriteItem { op, json: Bytes::from(json), key_len: key_text.len() as u32 };
     // Few hashes for many keys: texts must decide.
-    Part { item, key_hash: u64::from(key % 2), slice: session, row_index: number, bulk: false }
+    Part { item, key_hash: u64::from(key % 2), partition_hash: 0, slice: session, row_index: number, bulk: false }
 }
 
 fn row_of_text(key: &str, number: u32) -> Part {
     let key_text = format!("\"k\":{{\"S\":\"{key}\"}}");
     let item =
         WriteItem { op: WriteOp::Put, json: Bytes::from(format!("{{{key_text}}}")), key_len: key_text.len() as u32 };
-    Part { item, key_hash: u64::from(number), slice: 0, row_index: number, bulk: false }
+    Part { item, key_hash: u64::from(number), partition_hash: 0, slice: 0, row_index: number, bulk: false }
 }
 
 fn put(key: u8, number: u32) -> Part {
@@ -211,7 +211,7 @@ fn a_table_that_fails_rests_and_then_goes_on() {
     let mut bench = Bench::new(true);
     bench.queue.push(put(1, 0));
     bench.queue.push(put(2, 1));
-    bench.queue.note_failure(bench.now, &mut bench.rng);
+    bench.queue.note_failure(bench.now, bench.now, &mut bench.rng);
     assert!(bench.queue.take_batch(bench.now).is_none());
     let wake = bench.queue.next_wake().expect("it wakes by itself");
     bench.now = wake;
