@@ -14,7 +14,7 @@ use super::nested::{MapKeys, StructWriter, end_element, write_set};
 use super::plan::{Plan, PlanError, RowSource, Used};
 use super::reject::{Reject, RejectReason};
 use super::target::{StructTarget, Target, null_not_allowed};
-use super::wire::{Wire, WireValue, malformed, zigzag};
+use super::wire::{Wire, WireError, WireValue, zigzag};
 use crate::limits::{BATCH_MAX_ROWS, NESTING_MAX_LEVELS};
 use crate::schema::{DataType, UnknownFields};
 
@@ -148,8 +148,7 @@ impl<'a> RowsCursor<'a> {
         let mut chunk = ChunkBuilder::with_capacity(guess);
         let fault = std::cell::Cell::new(None);
         while !chunk.is_full(target_bytes) {
-            let Some((number, value)) = self.wire.next_field()? else { break };
-            let (1, WireValue::Bytes(row)) = (number, value) else { continue };
+            let Some(row) = self.wire.next_message()? else { break };
             if self.next_row as usize >= BATCH_MAX_ROWS {
                 return Err(PayloadError::TooManyRows { rows: self.next_row as usize + 1, limit: BATCH_MAX_ROWS });
             }
@@ -192,10 +191,8 @@ impl<'a, 'f> Positional<'a, 'f> {
     ) -> Result<Option<Self>, PayloadError> {
         let mut values = SmallVec::new();
         let mut wire = Wire::new(row);
-        while let Some((number, value)) = wire.next_field()? {
-            if let (1, WireValue::Bytes(value)) = (number, value) {
-                values.push(value);
-            }
+        while let Some(value) = wire.next_message()? {
+            values.push(value);
         }
         Ok((values.len() <= columns).then_some(Self { values, rows_plan, fault }))
     }
@@ -208,12 +205,17 @@ impl<'a, 'f> Positional<'a, 'f> {
         }
     }
 
-    fn note<T>(&self, result: Result<T, PayloadError>) -> Result<T, Box<Reject>> {
-        result.map_err(|fault| {
-            let reject = Reject::new(RejectReason::TypeMismatch, fault.to_string());
-            self.fault.set(Some(fault));
-            reject
-        })
+    #[inline]
+    fn note<T>(&self, result: Result<T, WireError>) -> Result<T, Box<Reject>> {
+        result.map_err(|fault| self.fault(fault))
+    }
+
+    #[cold]
+    fn fault(&self, fault: WireError) -> Box<Reject> {
+        let fault = PayloadError::from(fault);
+        let reject = Reject::new(RejectReason::TypeMismatch, fault.to_string());
+        self.fault.set(Some(fault));
+        reject
     }
 
     fn put_scalar(&self, leaf: &Leaf, number: u32, value: WireValue<'a>, writer: &mut ItemWriter) -> Put {
@@ -231,17 +233,17 @@ impl<'a, 'f> Positional<'a, 'f> {
             (kind::DAY_TIME, WireValue::Varint(v)) => leaf.put_day_time(writer, zigzag(v)),
             (kind::YEAR_MONTH, WireValue::Varint(v)) => match i32::try_from(zigzag(v)) {
                 Ok(months) => leaf.put_year_month(writer, months),
-                Err(_) => self.note(Err(malformed("a year-month interval"))),
+                Err(_) => self.note(Err(WireError("a year-month interval"))),
             },
             (kind::LIST, _) => Err(leaf.mismatch("a list")),
             (kind::STRUCT, _) => Err(leaf.mismatch("a struct")),
             (kind::MAP, _) => Err(leaf.mismatch("a map")),
-            _ => self.note(Err(malformed("a value's kind"))),
+            _ => self.note(Err(WireError("a value's kind"))),
         }
     }
 
     fn utf8(&self, bytes: &'a [u8]) -> Result<&'a str, Box<Reject>> {
-        self.note(std::str::from_utf8(bytes).map_err(|_| malformed("text that is not UTF-8")))
+        self.note(std::str::from_utf8(bytes).map_err(|_| WireError("text that is not UTF-8")))
     }
 
     fn put_value(
@@ -291,7 +293,7 @@ impl<'a, 'f> Positional<'a, 'f> {
         writer.count(3);
         let mut wire = Wire::new(message);
         let mut index = 0;
-        while let Some(value) = self.note(next_message(&mut wire))? {
+        while let Some(value) = self.note(wire.next_message())? {
             if index > 0 {
                 writer.raw(b",");
             }
@@ -310,7 +312,7 @@ impl<'a, 'f> Positional<'a, 'f> {
         let mut wire = Wire::new(message);
         let mut index = 0;
         write_set(writer, |scratch| {
-            let Some(value) = self.note(next_message(&mut wire))? else { return Ok(false) };
+            let Some(value) = self.note(wire.next_message())? else { return Ok(false) };
             let put = match self.note(value_kind(value))? {
                 Some((number, value)) => self.put_scalar(element, number, value, scratch),
                 None => Ok(Presence::Null),
@@ -337,7 +339,7 @@ impl<'a, 'f> Positional<'a, 'f> {
         let mut keys = MapKeys::default();
         let mut wire = Wire::new(message);
         let mut index = 0;
-        while let Some(entry) = self.note(next_message(&mut wire))? {
+        while let Some(entry) = self.note(wire.next_message())? {
             if index > 0 {
                 writer.raw(b",");
             }
@@ -373,7 +375,7 @@ impl<'a, 'f> Positional<'a, 'f> {
         let mut fields = StructWriter::begin(target, writer);
         let mut wire = Wire::new(message);
         let mut position = 0;
-        while let Some(value) = self.note(next_message(&mut wire))? {
+        while let Some(value) = self.note(wire.next_message())? {
             let Some((at, shape)) = positions.get(position) else {
                 let message = format!("the struct has more values than its {} declared fields", positions.len());
                 return Err(Reject::new(RejectReason::SurplusValue, message));
@@ -396,7 +398,7 @@ impl<'a, 'f> Positional<'a, 'f> {
     ) -> Put {
         let mut fields = StructWriter::begin(target, writer);
         let mut wire = Wire::new(message);
-        while let Some(entry) = self.note(next_message(&mut wire))? {
+        while let Some(entry) = self.note(wire.next_message())? {
             let (key, value) = self.note(entry_parts(entry))?;
             let Some((kind::STRING, WireValue::Bytes(name))) = key else {
                 return Err(Reject::new(RejectReason::TypeMismatch, "a struct's fields must be named by text"));
@@ -433,7 +435,15 @@ impl RowSource for Positional<'_, '_> {
 
 /// The kind that a `Value` has; the last one where there are several, as protobuf says.
 #[inline]
-fn value_kind(value: &[u8]) -> Result<Option<(u32, WireValue<'_>)>, PayloadError> {
+fn value_kind(value: &[u8]) -> Result<Kinded<'_>, WireError> {
+    // Nearly always: nothing, or one field.
+    match value {
+        [] => return Ok(None),
+        [KEY_OF_DOUBLE, bits @ ..] if let Ok(bits) = <[u8; 8]>::try_from(bits) => {
+            return Ok(Some((kind::DOUBLE, WireValue::Fixed64(u64::from_le_bytes(bits)))));
+        }
+        _ => {}
+    }
     let mut wire = Wire::new(value);
     let mut found = None;
     while let Some((number, value)) = wire.next_field()? {
@@ -444,21 +454,13 @@ fn value_kind(value: &[u8]) -> Result<Option<(u32, WireValue<'_>)>, PayloadError
     Ok(found)
 }
 
-/// The next element of `repeated ... = 1`.
-#[inline]
-fn next_message<'a>(wire: &mut Wire<'a>) -> Result<Option<&'a [u8]>, PayloadError> {
-    while let Some((number, value)) = wire.next_field()? {
-        if let (1, WireValue::Bytes(message)) = (number, value) {
-            return Ok(Some(message));
-        }
-    }
-    Ok(None)
-}
+/// The double's field, eight bytes wide.
+const KEY_OF_DOUBLE: u8 = (kind::DOUBLE as u8) << 3 | 1;
 
 type Kinded<'a> = Option<(u32, WireValue<'a>)>;
 
 /// `MapEntry { Value key = 1; Value value = 2; }`
-fn entry_parts(entry: &[u8]) -> Result<(Kinded<'_>, Kinded<'_>), PayloadError> {
+fn entry_parts(entry: &[u8]) -> Result<(Kinded<'_>, Kinded<'_>), WireError> {
     let (mut key, mut value) = (None, None);
     let mut wire = Wire::new(entry);
     while let Some((number, content)) = wire.next_field()? {

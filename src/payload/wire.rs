@@ -2,6 +2,16 @@
 
 use super::PayloadError;
 
+/// What cannot be read. Small, because every step of the walk returns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WireError(pub &'static str);
+
+impl From<WireError> for PayloadError {
+    fn from(WireError(what): WireError) -> Self {
+        Self::Malformed { detail: format!("{what} cannot be read") }
+    }
+}
+
 /// One field's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WireValue<'a> {
@@ -14,6 +24,9 @@ pub enum WireValue<'a> {
     /// Four bytes, little endian.
     Fixed32(u32),
 }
+
+/// Field 1, length-delimited.
+const KEY_OF_MESSAGES: u8 = 1 << 3 | 2;
 
 /// Walks the fields of one message.
 #[derive(Debug, Clone, Copy)]
@@ -34,28 +47,47 @@ impl<'a> Wire<'a> {
 
     /// The next field's number and content; `None` at the end.
     #[inline]
-    pub fn next_field(&mut self) -> Result<Option<(u32, WireValue<'a>)>, PayloadError> {
+    pub fn next_field(&mut self) -> Result<Option<(u32, WireValue<'a>)>, WireError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
         let key = self.varint()?;
         let number =
-            u32::try_from(key >> 3).ok().filter(|&number| number > 0).ok_or_else(|| malformed("a field number"))?;
+            u32::try_from(key >> 3).ok().filter(|&number| number > 0).ok_or_else(|| WireError("a field number"))?;
         let value = match key & 7 {
             0 => WireValue::Varint(self.varint()?),
             1 => WireValue::Fixed64(u64::from_le_bytes(self.array()?)),
             2 => {
-                let length = usize::try_from(self.varint()?).map_err(|_| malformed("a length"))?;
+                let length = usize::try_from(self.varint()?).map_err(|_| WireError("a length"))?;
                 WireValue::Bytes(self.take(length)?)
             }
             5 => WireValue::Fixed32(u32::from_le_bytes(self.array()?)),
-            _ => return Err(malformed("a wire type")),
+            _ => return Err(WireError("a wire type")),
         };
         Ok(Some((number, value)))
     }
 
+    /// The next content of the length-delimited field 1, which is how every repeated message here is numbered; other fields
+    /// are stepped over. `None` at the end.
     #[inline]
-    fn varint(&mut self) -> Result<u64, PayloadError> {
+    pub fn next_message(&mut self) -> Result<Option<&'a [u8]>, WireError> {
+        // Nearly always: the key, and a length of one byte.
+        if let [KEY_OF_MESSAGES, length @ 0..0x80, rest @ ..] = self.rest
+            && let Some((message, rest)) = rest.split_at_checked(usize::from(*length))
+        {
+            self.rest = rest;
+            return Ok(Some(message));
+        }
+        while let Some((number, value)) = self.next_field()? {
+            if let (1, WireValue::Bytes(message)) = (number, value) {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, WireError> {
         // Most keys and lengths are one byte.
         if let [byte, rest @ ..] = self.rest
             && *byte < 0x80
@@ -74,19 +106,19 @@ impl<'a> Wire<'a> {
                 return Ok(value);
             }
         }
-        Err(malformed("a varint"))
+        Err(WireError("a varint"))
     }
 
     #[inline]
-    fn take(&mut self, length: usize) -> Result<&'a [u8], PayloadError> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(|| malformed("a length beyond the end"))?;
+    fn take(&mut self, length: usize) -> Result<&'a [u8], WireError> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(|| WireError("a length beyond the end"))?;
         self.rest = rest;
         Ok(taken)
     }
 
     #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], PayloadError> {
-        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| malformed("a number beyond the end"))?;
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| WireError("a number beyond the end"))?;
         self.rest = rest;
         Ok(*taken)
     }
@@ -96,9 +128,4 @@ impl<'a> Wire<'a> {
 #[inline]
 pub fn zigzag(value: u64) -> i64 {
     ((value >> 1) as i64) ^ -((value & 1) as i64)
-}
-
-/// An error that names what could not be read.
-pub fn malformed(what: &str) -> PayloadError {
-    PayloadError::Malformed { detail: format!("{what} cannot be read") }
 }
