@@ -217,7 +217,7 @@ pub fn number_size(text: &[u8]) -> usize {
     while let [rest @ .., b'0' | b'.'] = digits {
         digits = rest;
     }
-    // A plain loop: searching by words does not pay for so few bytes.
+    #[expect(clippy::manual_contains, reason = "`contains` searches by words, which does not pay for so few bytes")]
     let point = digits.iter().any(|byte| *byte == b'.');
     let significant = digits.len() - usize::from(point);
     significant.div_ceil(2) + 1 + negative

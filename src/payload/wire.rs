@@ -52,8 +52,7 @@ impl<'a> Wire<'a> {
             return Ok(None);
         }
         let key = self.varint()?;
-        let number =
-            u32::try_from(key >> 3).ok().filter(|&number| number > 0).ok_or_else(|| WireError("a field number"))?;
+        let number = u32::try_from(key >> 3).ok().filter(|&number| number > 0).ok_or(WireError("a field number"))?;
         let value = match key & 7 {
             0 => WireValue::Varint(self.varint()?),
             1 => WireValue::Fixed64(u64::from_le_bytes(self.array()?)),
@@ -111,14 +110,14 @@ impl<'a> Wire<'a> {
 
     #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], WireError> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(|| WireError("a length beyond the end"))?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(WireError("a length beyond the end"))?;
         self.rest = rest;
         Ok(taken)
     }
 
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| WireError("a number beyond the end"))?;
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(WireError("a number beyond the end"))?;
         self.rest = rest;
         Ok(*taken)
     }
