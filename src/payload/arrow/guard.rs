@@ -16,6 +16,7 @@ use arrow_ipc::{BodyCompressionMethod, CompressionType, Message, MessageHeader, 
 use arrow_schema::{ArrowError, DataType as ArrowType, Field as ArrowField, UnionMode};
 use flatbuffers::VerifierOptions;
 
+use super::lz4::ALIGNMENT;
 use super::schema::dictionary_id;
 use crate::limits::{ARROW_BATCH_MAX_TABLES, ARROW_MAX_DECODED_BYTES, BATCH_MAX_ROWS};
 use crate::payload::PayloadError;
@@ -358,7 +359,8 @@ impl<'m> Walk<'m> {
             if decoded % width as u64 != 0 {
                 return Err(self.at(field, format!("a buffer of {decoded} bytes for values of {width} bytes")));
             }
-            self.claim(decoded)?;
+            // Decompressed buffers start at a multiple.
+            self.claim(decoded.next_multiple_of(ALIGNMENT as u64))?;
         }
         Ok(())
     }

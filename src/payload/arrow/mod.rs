@@ -11,6 +11,7 @@ mod columns;
 mod guard;
 #[cfg(test)]
 mod hostile;
+mod lz4;
 #[cfg(test)]
 mod same;
 mod schema;
@@ -25,8 +26,9 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_buffer::Buffer;
+use arrow_ipc::CompressionType;
 use arrow_ipc::reader::RecordBatchDecoder;
-use arrow_schema::{ArrowError, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use bytes::Bytes;
 
 use self::columns::Column;
@@ -119,7 +121,7 @@ impl CheckedBatch<'_> {
             let body = payload.slice_with_length(checked.body.start, checked.body.len());
             let data = message.header_as_dictionary_batch().and_then(|batch| batch.data());
             let data = data.ok_or_else(|| malformed("a dictionary has no data"))?;
-            let values = read(data, &body, schema, &HashMap::new(), None, message.version()).map_err(arrow_error)?;
+            let values = read(data, &body, schema, &HashMap::new(), None, message.version())?;
             dictionaries.insert(*id, Arc::clone(values.column(0)));
         }
 
@@ -128,7 +130,7 @@ impl CheckedBatch<'_> {
         let body = payload.slice_with_length(checked.body.start, checked.body.len());
         let data = message.header_as_record_batch().ok_or_else(|| malformed("a record batch has no header"))?;
         let (schema, projection) = (&self.plan.incoming.arrow, self.plan.projection.as_deref());
-        let batch = read(data, &body, schema, &dictionaries, projection, message.version()).map_err(arrow_error)?;
+        let batch = read(data, &body, schema, &dictionaries, projection, message.version())?;
 
         let mut columns = Vec::new();
         columns.resize_with(schema.fields().len(), Column::unused);
@@ -145,6 +147,7 @@ impl CheckedBatch<'_> {
     }
 }
 
+/// Gives one message's arrays to arrow-ipc.
 fn read(
     data: arrow_ipc::RecordBatch<'_>,
     body: &Buffer,
@@ -152,10 +155,16 @@ fn read(
     dictionaries: &HashMap<i64, ArrayRef>,
     projection: Option<&[usize]>,
     version: arrow_ipc::MetadataVersion,
-) -> Result<RecordBatch, ArrowError> {
-    RecordBatchDecoder::try_new(body, data, Arc::clone(schema), dictionaries, &version)?
-        .with_projection(projection)
-        .read_record_batch()
+) -> Result<RecordBatch, PayloadError> {
+    if data.compression().is_some_and(|compression| compression.codec() == CompressionType::LZ4_FRAME) {
+        let (metadata, body) = lz4::unfold(data, body)?;
+        let data = flatbuffers::root::<arrow_ipc::RecordBatch<'_>>(&metadata);
+        let data = data.map_err(|_| malformed("a batch's metadata cannot be rewritten"))?;
+        return read(data, &body, schema, dictionaries, projection, version);
+    }
+    RecordBatchDecoder::try_new(body, data, Arc::clone(schema), dictionaries, &version)
+        .and_then(|decoder| decoder.with_projection(projection).read_record_batch())
+        .map_err(arrow_error)
 }
 
 /// Walks one batch.
