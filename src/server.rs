@@ -99,13 +99,7 @@ impl Gateway {
     /// Starts everything. When it returns, clients can connect.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         // Ports first: nothing is created when they are taken.
-        let listener = bind(settings.listen, "gRPC").await?;
-        let admin_listener = match settings.admin {
-            Some(address) => Some(bind(address, "the side port").await?),
-            None => None,
-        };
-        let address = local_address(&listener, settings.listen, "gRPC")?;
-
+        let ports = Ports::bind(&settings).await?;
         let mut store_config = settings.store.clone();
         let embedded = match &settings.backend {
             Backend::Embedded(folder) => {
@@ -118,10 +112,24 @@ impl Gateway {
             Backend::DynamoDb => None,
         };
         let dynamodb = DynamoDb::connect(&store_config).await?;
-        let control_table = format!("{}catalog", settings.catalog.control_table_prefix);
-        dynamodb.check_access(&control_table).await?;
-        let store: Arc<dyn Store> = Arc::new(dynamodb);
+        dynamodb.check_access(&control_table(&settings)).await?;
+        Self::serve(settings, ports, Arc::new(dynamodb), embedded).await
+    }
 
+    /// Starts everything but the store, which is given: `settings` does not choose one.
+    pub async fn start_with_store(settings: Settings, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        let ports = Ports::bind(&settings).await?;
+        Self::serve(settings, ports, store, None).await
+    }
+
+    async fn serve(
+        settings: Settings,
+        ports: Ports,
+        store: Arc<dyn Store>,
+        embedded: Option<Embedded>,
+    ) -> Result<Self, StartError> {
+        let Ports { listener, address, admin: admin_listener } = ports;
+        let control_table = control_table(&settings);
         let instruments = Arc::new(Instruments::new());
         let shutdown = Shutdown::new(settings.drain_for);
         let catalog = Catalog::open(Arc::clone(&store), settings.catalog.clone()).await?;
@@ -264,6 +272,29 @@ impl Gateway {
         drop(self.embedded);
         clean
     }
+}
+
+/// The ports, taken.
+struct Ports {
+    listener: TcpListener,
+    address: SocketAddr,
+    admin: Option<TcpListener>,
+}
+
+impl Ports {
+    async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let listener = bind(settings.listen, "gRPC").await?;
+        let admin = match settings.admin {
+            Some(address) => Some(bind(address, "the side port").await?),
+            None => None,
+        };
+        let address = local_address(&listener, settings.listen, "gRPC")?;
+        Ok(Self { listener, address, admin })
+    }
+}
+
+fn control_table(settings: &Settings) -> String {
+    format!("{}catalog", settings.catalog.control_table_prefix)
 }
 
 async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, StartError> {
