@@ -11,7 +11,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::CatalogConfig;
-use crate::limits::{MESSAGE_MAX_BYTES, WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES};
+use crate::limits::{
+    EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, MESSAGE_MAX_BYTES, WINDOW_MAX_UNACKED_BATCHES,
+    WINDOW_MAX_UNACKED_BYTES,
+};
 use crate::pool::PoolConfig;
 use crate::store::StoreConfig;
 use crate::telemetry::logging::LogFormat;
@@ -211,6 +214,13 @@ impl Config {
         let pool = PoolConfig::for_cores(cores());
         let (store, catalog) = (StoreConfig::default(), CatalogConfig::default());
         let memory_mib = self.memory_mib.unwrap_or_else(default_memory_mib);
+        // The embedded store has one lock: more calls at once only wait longer, and a slow disk is no reason to give up.
+        let embedded = matches!(self.embedded, Some(EmbeddedChoice::Switch(true) | EmbeddedChoice::Folder(_)));
+        let (attempts_in_flight, attempt_timeout) = if embedded {
+            (EMBEDDED_ATTEMPTS_IN_FLIGHT, EMBEDDED_ATTEMPT_TIMEOUT)
+        } else {
+            (pool.attempts_in_flight, store.write_attempt_timeout)
+        };
         self.or(Self {
             listen: Some("127.0.0.1:50051".to_owned()),
             admin: Some("127.0.0.1:9464".to_owned()),
@@ -221,8 +231,8 @@ impl Config {
             table_prefix: Some(catalog.table_prefix),
             catalog_refresh_seconds: Some(catalog.refresh_interval.as_secs_f64()),
             lanes: Some(pool.lanes),
-            attempts_in_flight: Some(pool.attempts_in_flight),
-            write_attempt_timeout_seconds: Some(store.write_attempt_timeout.as_secs_f64()),
+            attempts_in_flight: Some(attempts_in_flight),
+            write_attempt_timeout_seconds: Some(attempt_timeout.as_secs_f64()),
             memory_mib: Some(memory_mib),
             max_write_sessions: Some(default_max_write_sessions(memory_mib)),
             window_bytes: Some(WINDOW_MAX_UNACKED_BYTES),

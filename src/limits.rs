@@ -128,3 +128,8 @@ pub const CLIENT_TABLE_CHANGE_TIMEOUT: Duration = Duration::from_secs(240);
 pub const CLIENT_CALL_ATTEMPTS: u32 = 3;
 /// How long a client waits for the status after the last message of a call (chosen).
 pub const CLIENT_TRAILER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Write calls in flight to the embedded store (chosen: enough that its one lock is never idle).
+pub const EMBEDDED_ATTEMPTS_IN_FLIGHT: usize = 8;
+/// How long a write call to the embedded store may take (chosen: 25 items wait behind 175 others for a slow disk).
+pub const EMBEDDED_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
