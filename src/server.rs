@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
 use crate::admin::{self, Admin, BackendHealth};
-use crate::api::ingest::{Ingest, IngestApi};
+use crate::api::ingest::{Ingest, IngestApi, no_slot};
 use crate::api::read::ReadApi;
 use crate::api::table::TableApi;
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Backend, Settings};
 use crate::limits::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES};
-use crate::middleware::TraceLayer;
+use crate::middleware::{TraceLayer, UnaryWritesLayer};
 use crate::pool::{MemoryBudget, Pool, PoolTasks};
 use crate::proto::server::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::read_service_server::ReadServiceServer;
@@ -144,6 +144,7 @@ impl Gateway {
         backend.set(true);
         tokio::spawn(probe(Arc::clone(&store), control_table, backend.clone(), shutdown.token()));
 
+        let slots = Arc::new(Semaphore::new(settings.max_write_sessions));
         let ingest = IngestApi(Arc::new(Ingest {
             catalog: catalog.clone(),
             pool,
@@ -157,7 +158,7 @@ impl Gateway {
             },
             drain_for: settings.drain_for,
             max_connection_age: settings.max_connection_age,
-            session_slots: Arc::new(Semaphore::new(settings.max_write_sessions)),
+            session_slots: Arc::clone(&slots),
             next_session: AtomicU64::new(1),
         }));
         let read = ReadApi::new(catalog.clone(), PointReader::new(Arc::clone(&store)));
@@ -177,7 +178,8 @@ impl Gateway {
             .max_frame_size(MAX_FRAME_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .layer(TraceLayer);
+            .layer(TraceLayer)
+            .layer(UnaryWritesLayer::new(slots, no_slot));
         let router = server
             .add_service(
                 IngestServiceServer::new(ingest)
@@ -185,9 +187,8 @@ impl Gateway {
                     .max_encoding_message_size(MESSAGE_MAX_BYTES),
             )
             .add_service(
-                ReadServiceServer::new(read)
-                    .max_decoding_message_size(MESSAGE_MAX_BYTES)
-                    .max_encoding_message_size(MESSAGE_MAX_BYTES),
+                // A thousand keys fit tonic's own limit for what comes in; rows go out.
+                ReadServiceServer::new(read).max_encoding_message_size(MESSAGE_MAX_BYTES),
             )
             .add_service(TableServiceServer::new(table))
             .add_service(health_service)

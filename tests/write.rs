@@ -320,3 +320,33 @@ async fn an_evolved_table_is_announced_to_open_sessions() {
     session.send_rows(1, rows([vec![text("old columns stay valid"), null(), int(1)]])).await;
     assert!(matches!(session.next().await, Response::Ack(ack) if ack.committed_through == 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_beyond_the_slots_are_told_to_go_elsewhere() {
+    let (_gateway, client) = gateway::start_with(gateway::settings(|config| config.max_write_sessions = Some(1))).await;
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut session = RawSession::open(&client, open("rows")).await;
+    session.next().await;
+    let mut ingest = v1::ingest_service_client::IngestServiceClient::new(client.channel());
+    let request = || v1::WriteRowsRequest {
+        open: Some(open("rows")),
+        payload: Some(v1::write_rows_request::Payload::Rows(rows([vec![text("a")]]))),
+        atomic: false,
+    };
+    let unary = ingest.write_rows(request()).await.unwrap_err();
+    let second = RawSession::try_call(&client).await.err().expect("no slot is left");
+    for status in [unary, second] {
+        assert_eq!(status.code(), tonic::Code::Unavailable, "{}", status.message());
+        assert!(tonic_types::StatusExt::get_details_retry_info(&status).is_some(), "it says when to come back");
+    }
+    session.send(Request::Finish(v1::Finish { batches: 0, rows: 0 })).await;
+    session.end().await.unwrap();
+    drop(session);
+    for _ in 0..100 {
+        if ingest.write_rows(request()).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the slot was not given back");
+}

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! connection   HTTP/2 keep-alive, streams per connection   (server.rs, on the transport)
-//! trace        one log line a call: method, seconds         (here)
-//! handler      sessions are capped by memory in api::ingest
+//! trace        one log line a call, first, so that it sees what the layers below refuse
+//! unary_writes a slot before the message is read, because the transport buffers the whole of it
+//! handler      streaming sessions take their slots in api::ingest
 //! ```
 //!
 //! Authentication and rate limits are not there yet; serve only networks that you trust.
 
 pub mod trace;
+pub mod unary_writes;
 
 pub use trace::TraceLayer;
+pub use unary_writes::UnaryWritesLayer;

@@ -101,12 +101,17 @@ impl RawSession {
 
     /// Opens a call and sends nothing.
     pub async fn call(client: &Client) -> Self {
+        Self::try_call(client).await.expect("the call is accepted")
+    }
+
+    /// Opens a call that may be refused.
+    pub async fn try_call(client: &Client) -> Result<Self, tonic::Status> {
         let (requests, receiver) = tokio::sync::mpsc::channel(256);
         let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
         let mut ingest =
             v1::ingest_service_client::IngestServiceClient::new(client.channel()).max_encoding_message_size(usize::MAX);
-        let responses = ingest.write(stream).await.expect("the call is accepted").into_inner();
-        Self { requests, responses }
+        let responses = ingest.write(stream).await?.into_inner();
+        Ok(Self { requests, responses })
     }
 
     pub async fn send(&mut self, message: v1::write_request::Message) {

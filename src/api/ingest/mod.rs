@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::deadline::Deadline;
 use super::status::{self, reason};
 use crate::catalog::Catalog;
+use crate::middleware::unary_writes::SLOT_RETRY;
 use crate::pool::{MemoryBudget, Pool};
 use crate::proto::server::ingest_service_server::IngestService;
 use crate::proto::server::{WriteRequest, WriteRowsRequest};
@@ -67,6 +68,12 @@ impl Ingest {
     }
 }
 
+/// The answer where every slot of the write sessions is taken.
+pub fn no_slot() -> Status {
+    let message = "the gateway serves as many writes at once as its memory allows; try another";
+    status::unavailable(reason::MEMORY_BUDGET, message, SLOT_RETRY)
+}
+
 /// When the client gives up; `None` where it does not say.
 fn call_deadline(metadata: &tonic::metadata::MetadataMap) -> Result<Option<Instant>, Status> {
     Deadline::of_write(metadata).map_err(|error| status::invalid_argument("grpc-timeout", error.to_string()))
@@ -82,8 +89,7 @@ impl IngestService for IngestApi {
 
     async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<Self::WriteStream>, Status> {
         let Ok(slot) = Arc::clone(&self.0.session_slots).try_acquire_owned() else {
-            let message = "the gateway serves as many write sessions as its memory allows; try another";
-            return Err(status::unavailable(reason::MEMORY_BUDGET, message, Duration::from_secs(1)));
+            return Err(no_slot());
         };
         let now = Instant::now();
         // Clients that came together should not leave together.
