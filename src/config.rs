@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::ingest::SessionTimeouts;
 use crate::catalog::CatalogConfig;
 use crate::limits::{
-    EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, MESSAGE_MAX_BYTES, WINDOW_MAX_UNACKED_BATCHES,
-    WINDOW_MAX_UNACKED_BYTES,
+    EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES,
+    MESSAGE_STALL_TIMEOUT, WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES,
 };
 use crate::pool::PoolConfig;
 use crate::store::StoreConfig;
@@ -130,6 +131,21 @@ pub enum Backend {
     DynamoDb,
 }
 
+/// HTTP/2 pings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// How often a quiet connection is asked whether it is there.
+    pub interval: Duration,
+    /// How long the answer may take.
+    pub timeout: Duration,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { interval: KEEPALIVE_INTERVAL, timeout: KEEPALIVE_TIMEOUT }
+    }
+}
+
 /// What the server runs with.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -159,6 +175,12 @@ pub struct Settings {
     pub max_connection_age: Option<Duration>,
     /// Open streams get this long to finish.
     pub drain_for: Duration,
+    /// How long write sessions wait for their clients.
+    pub session_timeouts: SessionTimeouts,
+    /// How peers that are gone without a word are found.
+    pub keepalive: Keepalive,
+    /// How long a client may be silent in the middle of a message.
+    pub message_stall_timeout: Duration,
     /// Threads of the runtime.
     pub worker_threads: Option<usize>,
     /// What is logged.
@@ -314,6 +336,9 @@ impl Settings {
             window_batches: config.window_batches.filter(|&n| n > 0).ok_or_else(|| above_zero("window_batches"))?,
             max_connection_age: Some(max_connection_age).filter(|age| !age.is_zero()),
             drain_for: seconds("drain_seconds", config.drain_seconds)?,
+            session_timeouts: SessionTimeouts::default(),
+            keepalive: Keepalive::default(),
+            message_stall_timeout: MESSAGE_STALL_TIMEOUT,
             worker_threads: config.worker_threads.map(|n| at_least("worker_threads", Some(n), 1)).transpose()?,
             log: config.log.unwrap_or_default(),
             log_format: config.log_format.unwrap_or_default(),

@@ -61,6 +61,8 @@ pub const ROW_DEADLINE_DEFAULT: Duration = Duration::from_secs(600);
 pub const ROW_DEADLINE_MAX: Duration = Duration::from_secs(3600);
 /// Silence before Open (fault 6).
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence in the middle of a message (fault 6).
+pub const MESSAGE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client that reads no acks for this long is cut off (fault 28).
 pub const ACK_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// HTTP/2 keep-alive ping interval (fault 6).

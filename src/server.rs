@@ -21,8 +21,8 @@ use crate::api::read::ReadApi;
 use crate::api::table::TableApi;
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Backend, Settings};
-use crate::limits::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES};
-use crate::middleware::{TraceLayer, UnaryWritesLayer};
+use crate::limits::MESSAGE_MAX_BYTES;
+use crate::middleware::{StallLayer, TraceLayer, UnaryWritesLayer};
 use crate::pool::{MemoryBudget, Pool, PoolTasks};
 use crate::proto::server::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::read_service_server::ReadServiceServer;
@@ -91,6 +91,7 @@ pub struct Gateway {
     stop_admin: CancellationToken,
     health: tonic_health::server::HealthReporter,
     pool_tasks: PoolTasks,
+    pool_died: CancellationToken,
     /// Closed last: the lanes write to it.
     embedded: Option<Embedded>,
 }
@@ -158,6 +159,7 @@ impl Gateway {
             },
             drain_for: settings.drain_for,
             max_connection_age: settings.max_connection_age,
+            timeouts: settings.session_timeouts,
             session_slots: Arc::clone(&slots),
             next_session: AtomicU64::new(1),
         }));
@@ -173,13 +175,14 @@ impl Gateway {
             // What one connection may hold open.
             .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
             // Finds peers that are gone without a word, so that their waiting rows are dropped.
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .http2_keepalive_interval(Some(settings.keepalive.interval))
+            .http2_keepalive_timeout(Some(settings.keepalive.timeout))
             .max_frame_size(MAX_FRAME_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .layer(TraceLayer)
-            .layer(UnaryWritesLayer::new(slots, no_slot));
+            .layer(UnaryWritesLayer::new(slots, no_slot))
+            .layer(StallLayer::new(settings.message_stall_timeout));
         let router = server
             .add_service(
                 IngestServiceServer::new(ingest)
@@ -219,6 +222,7 @@ impl Gateway {
             admin,
             stop_admin,
             health,
+            pool_died: pool_tasks.died(),
             pool_tasks,
             embedded,
         })
@@ -247,6 +251,12 @@ impl Gateway {
     /// Where the embedded store listens, if there is one.
     pub fn embedded_url(&self) -> Option<String> {
         self.embedded.as_ref().map(Embedded::endpoint_url)
+    }
+
+    /// Resolves when a part that cannot be replaced has failed by a fault of ours: its share of the keys cannot be written
+    /// any more. The process should end, and start anew.
+    pub async fn failed(&self) {
+        self.pool_died.cancelled().await;
     }
 
     /// Drains and stops. Returns whether everything ended by itself; what did not was cut off.

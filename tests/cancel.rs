@@ -37,6 +37,7 @@ async fn slow(call: Duration, attempts: usize) -> (Gateway, Client, std::sync::A
     let store = ScriptedStore::with(move |_| Fate::Written.after(call));
     let settings = gateway::settings(|config| {
         config.lanes = Some(2);
+        config.memory_mib = Some(2048);
         config.attempts_in_flight = Some(attempts);
     });
     let gateway = Gateway::start_with_store(settings, store.clone()).await.unwrap();

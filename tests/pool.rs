@@ -476,7 +476,9 @@ async fn a_session_hears_when_the_lanes_that_hold_its_rows_are_gone() {
     session.send((0..10).map(|i| put(format!("k{i}"), i))).await;
     sleep(MS).await;
     let instruments = Arc::clone(&bed.instruments);
+    let died = bed.tasks.died();
     bed.kill_lanes().await;
+    assert!(died.is_cancelled(), "the process hears of it, too");
     assert!(timeout(seconds(1), session.fails()).await.is_ok());
     assert_eq!((instruments.queued_rows.get(), instruments.reserved_bytes.get()), (0, 0));
     assert_eq!(instruments.attempts_in_flight.get(), 0);

@@ -72,6 +72,8 @@ pub mod reason {
     pub const NO_FINISH: &str = "NO_FINISH";
     /// No Open in time.
     pub const OPEN_TIMEOUT: &str = "OPEN_TIMEOUT";
+    /// A message was begun and not sent to its end.
+    pub const MESSAGE_STALLED: &str = "MESSAGE_STALLED";
     /// The call's deadline has passed.
     pub const DEADLINE: &str = "DEADLINE";
     /// Rows waited for DynamoDB longer than `row_deadline`.

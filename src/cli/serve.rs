@@ -134,8 +134,16 @@ async fn serve(settings: Settings) -> Result<Exit, CliError> {
         Some(admin) => tracing::info!("serving gRPC on {}, the side port on {admin}, over {place}", gateway.address()),
         None => tracing::info!("serving gRPC on {}, over {place}", gateway.address()),
     }
-    let name = signals.first().await;
-    tracing::info!("{name}: draining");
+    let failed = tokio::select! {
+        name = signals.first() => {
+            tracing::info!("{name}: draining");
+            false
+        }
+        () = gateway.failed() => {
+            tracing::error!("a part of the gateway has failed: draining, so that another process can take over");
+            true
+        }
+    };
     // A second signal ends the patience; what comes within a second is the same one, sent to the process and its group.
     let impatient = async {
         loop {
@@ -149,6 +157,12 @@ async fn serve(settings: Settings) -> Result<Exit, CliError> {
     tokio::select! {
         clean = gateway.shutdown() => tracing::info!(clean, "stopped"),
         name = impatient => tracing::warn!("{name} again: stopping at once"),
+    }
+    if failed {
+        return Err(CliError {
+            exit: Exit::Gateway,
+            message: "a part of the gateway failed; its log says which".to_owned(),
+        });
     }
     Ok(Exit::Ok)
 }

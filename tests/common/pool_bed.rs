@@ -105,7 +105,7 @@ pub struct Bed {
     pub pool: Pool,
     pub instruments: Arc<Watched>,
     pub memory: MemoryBudget,
-    tasks: PoolTasks,
+    pub tasks: PoolTasks,
     next_session: AtomicU64,
     coalesce: bool,
 }

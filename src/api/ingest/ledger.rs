@@ -27,12 +27,15 @@ pub(super) struct Ledger {
     entries: VecDeque<Entry>,
     committed_through: u64,
     unacked_bytes: u64,
+    held_rejects: usize,
     totals: Totals,
 }
 
 #[derive(Debug)]
 struct Entry {
     bytes: u64,
+    /// Its rejects that wait for its ack.
+    held_rejects: usize,
     received_at: Instant,
     done: Option<Arc<BatchTicket>>,
 }
@@ -72,7 +75,13 @@ pub(super) struct Advance {
 impl Ledger {
     /// Nothing received.
     pub(super) fn new() -> Self {
-        Self { entries: VecDeque::new(), committed_through: 0, unacked_bytes: 0, totals: Totals::default() }
+        Self {
+            entries: VecDeque::new(),
+            committed_through: 0,
+            unacked_bytes: 0,
+            held_rejects: 0,
+            totals: Totals::default(),
+        }
     }
 
     /// Enters a batch.
@@ -81,7 +90,7 @@ impl Ledger {
         if batch_seq != expected {
             return Err(SequenceError { found: batch_seq, expected });
         }
-        self.entries.push_back(Entry { bytes, received_at: now, done: None });
+        self.entries.push_back(Entry { bytes, held_rejects: 0, received_at: now, done: None });
         self.unacked_bytes += bytes;
         self.totals.batches += 1;
         Ok(())
@@ -90,6 +99,23 @@ impl Ledger {
     /// Counts rows of the newest batch.
     pub(super) fn count_rows(&mut self, rows: u64) {
         self.totals.rows += rows;
+    }
+
+    /// Whether rejects of the newest batch may wait for its ack: together with the others that wait, no more than `most`.
+    pub(super) fn hold_rejects(&mut self, rejects: usize, most: usize) -> bool {
+        if self.held_rejects + rejects > most {
+            return false;
+        }
+        self.held_rejects += rejects;
+        if let Some(newest) = self.entries.back_mut() {
+            newest.held_rejects += rejects;
+        }
+        true
+    }
+
+    /// Counts rejects that were reported before their batch's ack.
+    pub(super) fn count_rejected(&mut self, rejects: u64) {
+        self.totals.rejected += rejects;
     }
 
     /// Every row of the ticket's batch has an outcome.
@@ -105,11 +131,12 @@ impl Ledger {
     /// Moves `committed_through` as far as it may go; `None` where it does not move.
     pub(super) fn advance(&mut self) -> Option<Advance> {
         let mut advance = Advance::default();
-        while let Some(Entry { done: Some(ticket), bytes, received_at }) = self.entries.front() {
+        while let Some(Entry { done: Some(ticket), bytes, held_rejects, received_at }) = self.entries.front() {
             let (totals, fates) = ticket.take();
             let seq = self.committed_through + 1;
             self.committed_through = seq;
             self.unacked_bytes -= bytes;
+            self.held_rejects -= held_rejects;
             self.totals.committed += u64::from(totals.committed);
             self.totals.superseded += u64::from(totals.superseded);
             self.totals.write_units += totals.write_units;

@@ -1,13 +1,15 @@
 //! Writing: `IngestService`.
 //!
 //! [`session`] is the task of a streaming call, [`unary`] its small twin; [`open`] checks what both start with,
-//! [`encoding`] walks their batches, [`ledger`] keeps the books, [`reply`] speaks the protocol. The handler returns at
-//! once, so that a session's refusal and its acks travel the same way: on the response stream.
+//! [`encoding`] walks their batches, [`ledger`] keeps the books, [`reply`] speaks the protocol, [`responses`] is the
+//! stream that the client reads. The handler returns at once, so that a session's refusal and its acks travel the same way:
+//! on that stream.
 
 mod encoding;
 mod ledger;
 mod open;
 mod reply;
+mod responses;
 mod session;
 mod unary;
 
@@ -15,14 +17,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::deadline::Deadline;
 use super::status::{self, reason};
 use crate::catalog::Catalog;
+use crate::limits::{ACK_WRITE_TIMEOUT, OPEN_TIMEOUT};
 use crate::middleware::unary_writes::SLOT_RETRY;
 use crate::pool::{MemoryBudget, Pool};
 use crate::proto::server::ingest_service_server::IngestService;
@@ -31,8 +33,22 @@ use crate::proto::v1;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Instruments;
 
-/// Responses that may wait for a client before the session waits with them.
-const RESPONSES_WAITING: usize = 16;
+pub use responses::ResponseStream;
+
+/// How long a session waits for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionTimeouts {
+    /// For Open.
+    pub open: Duration,
+    /// For its responses to be read.
+    pub acks_unread: Duration,
+}
+
+impl Default for SessionTimeouts {
+    fn default() -> Self {
+        Self { open: OPEN_TIMEOUT, acks_unread: ACK_WRITE_TIMEOUT }
+    }
+}
 
 /// What the ingest service works with.
 #[derive(Debug)]
@@ -56,6 +72,8 @@ pub struct Ingest {
     pub drain_for: Duration,
     /// After this time a session's client is asked to move to a new connection.
     pub max_connection_age: Option<Duration>,
+    /// How long sessions wait for their clients.
+    pub timeouts: SessionTimeouts,
     /// Sessions at once: each may make the transport buffer a whole message before we see it.
     pub session_slots: Arc<Semaphore>,
     /// The number of the next session.
@@ -85,7 +103,7 @@ pub struct IngestApi(pub Arc<Ingest>);
 
 #[tonic::async_trait]
 impl IngestService for IngestApi {
-    type WriteStream = ReceiverStream<Result<v1::WriteResponse, Status>>;
+    type WriteStream = ResponseStream;
 
     async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<Self::WriteStream>, Status> {
         let Ok(slot) = Arc::clone(&self.0.session_slots).try_acquire_owned() else {
@@ -98,13 +116,13 @@ impl IngestService for IngestApi {
             deadline: call_deadline(request.metadata())?,
             connection_age: self.0.max_connection_age.map(|age| now + spread(age)),
         };
-        let (responses, stream) = mpsc::channel(RESPONSES_WAITING);
+        let (responses, says_end, stream) = responses::response_stream();
         let ingest = Arc::clone(&self.0);
         tokio::spawn(async move {
-            session::run(ingest, request.into_inner(), responses, call).await;
+            session::run(ingest, request.into_inner(), responses, says_end, call).await;
             drop(slot);
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(stream))
     }
 
     async fn write_rows(&self, request: Request<WriteRowsRequest>) -> Result<Response<v1::WriteRowsResponse>, Status> {

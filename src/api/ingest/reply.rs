@@ -2,7 +2,7 @@
 
 use super::ledger::{Advance, Totals};
 use crate::limits::{ACK_MAX_OUTCOMES, BATCH_MAX_ROWS, BATCH_TARGET_BYTES, MESSAGE_MAX_BYTES};
-use crate::payload::{Reject, RejectReason};
+use crate::payload::{Reject, RejectReason, RowReject};
 use crate::pool::RowFate;
 use crate::proto::v1;
 
@@ -33,6 +33,20 @@ pub(super) fn acks(advance: Advance) -> Vec<v1::Ack> {
             return acks;
         }
     }
+}
+
+/// Rejects before their batch's ack, split likewise.
+pub(super) fn rejects(committed_through: u64, batch_seq: u64, rejects: Vec<RowReject>) -> Vec<v1::Ack> {
+    let mut outcomes = rejects
+        .into_iter()
+        .map(|RowReject { row_index, reject }| row_outcome(batch_seq, row_index, RowFate::Rejected(reject)))
+        .peekable();
+    let mut acks = Vec::new();
+    while outcomes.peek().is_some() {
+        let outcomes = outcomes.by_ref().take(ACK_MAX_OUTCOMES).collect();
+        acks.push(v1::Ack { committed_through, outcomes, ..v1::Ack::default() });
+    }
+    acks
 }
 
 /// One row that is not plainly written.

@@ -13,24 +13,23 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
-use super::Ingest;
 use super::encoding::{Encoding, EncodingError, Payload, decoded_bytes};
 use super::ledger::Ledger;
 use super::open::{self, Opened};
 use super::reply;
+use super::responses::{Responses, SaysEnd};
+use super::{Ingest, SessionTimeouts};
 use crate::api::convert::{duration_to_proto, schema_to_proto};
 use crate::api::status::{self, reason};
-use crate::limits::{ACK_WRITE_TIMEOUT, OPEN_TIMEOUT};
-use crate::payload::Chunk;
+use crate::limits::ACK_MAX_OUTCOMES;
+use crate::middleware::MessageStalled;
+use crate::payload::{Chunk, RowReject};
 use crate::pool::{BatchTicket, MemoryPermit, SessionEvent, SessionFailure, SessionLink, Trouble};
 use crate::proto::server::batch::Payload as WirePayload;
 use crate::proto::server::write_request::Message as Request;
 use crate::proto::server::{Batch, WriteRequest};
 use crate::proto::v1;
 use crate::proto::v1::write_response::Message as Response;
-
-/// Where responses go; the stream that the client reads is the other end.
-pub(super) type Responses = mpsc::Sender<Result<v1::WriteResponse, Status>>;
 
 /// How a session ended.
 enum End {
@@ -48,15 +47,15 @@ impl From<Status> for End {
     }
 }
 
-/// Runs a session to its end.
+/// Runs a session to its end, and says how it ended.
 pub(super) async fn run(
     ingest: Arc<Ingest>,
     requests: Streaming<WriteRequest>,
     responses: Responses,
+    says_end: SaysEnd,
     call: CallLimits,
 ) {
-    let (link, events) = (ingest.next_session_id(), responses.clone());
-    let end = match Session::open(&ingest, link, requests, responses, call).await {
+    let end = match open_in_time(&ingest, requests, responses, call).await {
         Ok(mut session) => {
             let end = session.serve().await;
             session.log_end(&end);
@@ -64,12 +63,39 @@ pub(super) async fn run(
         }
         Err(end) => end,
     };
-    if let End::Status(status) = end {
-        tracing::debug!(code = ?status.code(), message = status.message(), "a write session ended with an error");
-        // Where the client is gone there is nobody to tell.
-        if tokio::time::timeout(ACK_WRITE_TIMEOUT, events.send(Err(status))).await.is_err() {
-            tracing::debug!("the client did not take the status of its session");
+    let end = match end {
+        End::Finished => Ok(()),
+        End::Status(status) => {
+            tracing::debug!(code = ?status.code(), message = status.message(), "a write session ended with an error");
+            Err(status)
         }
+        End::Gone => Err(status::aborted(reason::NO_FINISH, "the client went away")),
+    };
+    if says_end.send(end).is_err() {
+        tracing::trace!("there was nobody to hear how the session ended");
+    }
+}
+
+async fn open_in_time(
+    ingest: &Arc<Ingest>,
+    requests: Streaming<WriteRequest>,
+    responses: Responses,
+    call: CallLimits,
+) -> Result<Session, End> {
+    let gone = responses.clone();
+    let open = Session::open(ingest, ingest.next_session_id(), requests, responses, call);
+    tokio::select! {
+        session = open => session,
+        () = gone.closed() => Err(End::Gone),
+        () = until(call.deadline) => Err(deadline_passed().into()),
+    }
+}
+
+/// Resolves at a time, if there is one.
+pub(super) async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -110,8 +136,8 @@ struct Session {
     flushes: std::collections::VecDeque<u64>,
     finishing: bool,
     call: CallLimits,
-    /// When a drained session ends at the latest.
-    drain_deadline: Option<Instant>,
+    /// When a drained session ends at the latest, and why.
+    drain: Option<(Instant, v1::DrainReason)>,
     schema_changes: tokio::sync::watch::Receiver<u64>,
     announced_version: u64,
 }
@@ -127,15 +153,16 @@ impl Session {
         if ingest.shutdown.is_draining() {
             return Err(shutting_down().into());
         }
-        let first = match tokio::time::timeout(OPEN_TIMEOUT, requests.message()).await {
+        let SessionTimeouts { open: open_timeout, .. } = ingest.timeouts;
+        let first = match tokio::time::timeout(open_timeout, requests.message()).await {
             Ok(Ok(Some(WriteRequest { message: Some(Request::Open(open)) }))) => open,
             Ok(Ok(Some(_))) => {
                 return Err(status::invalid_argument("message", "the first message of a session must be open").into());
             }
-            Ok(Ok(None)) => return Err(End::Gone),
+            Ok(Ok(None)) => return Err(no_finish().into()),
             Ok(Err(error)) => return Err(unreadable(error)),
             Err(_elapsed) => {
-                let message = format!("no Open came within {} s", OPEN_TIMEOUT.as_secs());
+                let message = format!("no Open came within {} s", open_timeout.as_secs_f64());
                 return Err(status::deadline_exceeded(reason::OPEN_TIMEOUT, message).into());
             }
         };
@@ -167,7 +194,7 @@ impl Session {
             flushes: std::collections::VecDeque::new(),
             finishing: false,
             call,
-            drain_deadline: None,
+            drain: None,
             schema_changes,
             announced_version,
         };
@@ -185,9 +212,7 @@ impl Session {
     /// The loop. Outcomes come before new work, so that acks flow while a client sends.
     async fn serve(&mut self) -> End {
         loop {
-            if let Err(end) = self.encode() {
-                return end;
-            }
+            let encodes = self.encoding.is_some() && self.waiting.is_none();
             let window = self.ingest.window;
             let may_read = self.encoding.is_none()
                 && self.waiting.is_none()
@@ -204,16 +229,15 @@ impl Session {
                 () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                     self.take_timer().await
                 }
-                until = self.ingest.shutdown.drained(), if self.drain_deadline.is_none() => {
-                    self.drain(v1::DrainReason::Shutdown, until).await
+                until = self.ingest.shutdown.drained(), if self.drain.is_none() => {
+                    self.start_drain(v1::DrainReason::Shutdown, until).await
                 }
                 Ok(()) = self.schema_changes.changed() => self.announce_schema().await,
+                // A chunk at a time, and others first: a large batch must not keep a thread for itself.
+                () = tokio::task::yield_now(), if encodes => self.encode().await,
                 message = self.requests.message(), if may_read => match message {
                     Ok(Some(message)) => self.take_message(message).await,
-                    Ok(None) => Err(status::aborted(
-                        reason::NO_FINISH,
-                        "the stream ended without Finish; rows that were not acked are dropped",
-                    ).into()),
+                    Ok(None) => Err(no_finish().into()),
                     Err(error) => Err(unreadable(error)),
                 },
             };
@@ -292,30 +316,42 @@ impl Session {
         Ok(())
     }
 
-    /// Encodes until rows wait for memory or the batch is done.
-    fn encode(&mut self) -> Result<(), End> {
-        while self.waiting.is_none()
-            && let Some(encoding) = &mut self.encoding
-        {
-            let chunk = encoding.next_chunk(&self.opened).map_err(|error| encoding_status(error.into()))?;
-            let Some(mut chunk) = chunk else {
-                encoding.ticket().seal();
-                self.encoding = None;
-                return Ok(());
-            };
-            self.ledger.count_rows((chunk.rows.len() + chunk.rejects.len()) as u64);
-            let ticket = encoding.ticket();
-            self.ingest.instruments.count_rows("rejected", chunk.rejects.len() as u64);
-            ticket.reject(std::mem::take(&mut chunk.rejects));
-            if self.opened.validate_only {
-                ticket.accept(chunk.rows.len() as u32);
-            } else if !chunk.rows.is_empty() {
-                // At most 100,000 rows.
-                ticket.expect(chunk.rows.len() as u32);
-                let (memory, bytes) = (self.ingest.memory.clone(), chunk.memory_bytes);
-                let memory = Box::pin(async move { memory.reserve(bytes).await });
-                self.waiting = Some(Waiting { what: Awaiting::Rows(chunk), memory });
-            }
+    /// Encodes the next chunk.
+    async fn encode(&mut self) -> Result<(), End> {
+        let Some(encoding) = &mut self.encoding else { return Ok(()) };
+        let chunk = encoding.next_chunk(&self.opened).map_err(|error| encoding_status(error.into()))?;
+        let ticket = Arc::clone(encoding.ticket());
+        let Some(mut chunk) = chunk else {
+            ticket.seal();
+            self.encoding = None;
+            return Ok(());
+        };
+        self.ledger.count_rows((chunk.rows.len() + chunk.rejects.len()) as u64);
+        // At most 100,000 rows.
+        let rows = chunk.rows.len() as u32;
+        let rejects = std::mem::take(&mut chunk.rejects);
+        if self.opened.validate_only {
+            ticket.accept(rows);
+        } else if rows > 0 {
+            ticket.expect(rows);
+            let (memory, bytes) = (self.ingest.memory.clone(), chunk.memory_bytes);
+            let memory = Box::pin(async move { memory.reserve(bytes).await });
+            self.waiting = Some(Waiting { what: Awaiting::Rows(chunk), memory });
+        }
+        self.report_rejects(&ticket, rejects).await
+    }
+
+    /// Few rejects wait for their batch's ack; many are reported at once, because nothing bounds the memory of those that
+    /// wait.
+    async fn report_rejects(&mut self, ticket: &BatchTicket, rejects: Vec<RowReject>) -> Result<(), End> {
+        self.ingest.instruments.count_rows("rejected", rejects.len() as u64);
+        if self.ledger.hold_rejects(rejects.len(), ACK_MAX_OUTCOMES) {
+            ticket.reject(rejects);
+            return Ok(());
+        }
+        self.ledger.count_rejected(rejects.len() as u64);
+        for ack in reply::rejects(self.ledger.committed_through(), ticket.seq(), rejects) {
+            self.send(Response::Ack(ack)).await?;
         }
         Ok(())
     }
@@ -373,29 +409,31 @@ impl Session {
 
     fn next_timer(&self) -> Option<Instant> {
         let row = self.ledger.oldest().map(|received| received + self.opened.row_deadline);
-        let age = self.call.connection_age.filter(|_| self.drain_deadline.is_none());
-        [row, self.drain_deadline, self.call.deadline, age].into_iter().flatten().min()
+        let age = self.call.connection_age.filter(|_| self.drain.is_none());
+        [row, self.drain.map(|(until, _)| until), self.call.deadline, age].into_iter().flatten().min()
     }
 
     async fn take_timer(&mut self) -> Result<(), End> {
         let now = Instant::now();
         if self.call.deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(status::deadline_exceeded(reason::DEADLINE, "the call's deadline has passed").into());
+            return Err(deadline_passed().into());
         }
-        if self.drain_deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(shutting_down().into());
+        if let Some((until, why)) = self.drain
+            && until <= now
+        {
+            return Err(drained(why).into());
         }
         if self.ledger.oldest().is_some_and(|received| received + self.opened.row_deadline <= now) {
             return Err(row_deadline_status(self.link.trouble(), self.opened.row_deadline).into());
         }
-        if self.drain_deadline.is_none() && self.call.connection_age.is_some_and(|age| age <= now) {
-            return self.drain(v1::DrainReason::ConnectionAge, now + self.ingest.drain_for).await;
+        if self.drain.is_none() && self.call.connection_age.is_some_and(|age| age <= now) {
+            return self.start_drain(v1::DrainReason::ConnectionAge, now + self.ingest.drain_for).await;
         }
         Ok(())
     }
 
-    async fn drain(&mut self, why: v1::DrainReason, until: Instant) -> Result<(), End> {
-        self.drain_deadline = Some(until);
+    async fn start_drain(&mut self, why: v1::DrainReason, until: Instant) -> Result<(), End> {
+        self.drain = Some((until, why));
         let left = until.saturating_duration_since(Instant::now());
         let drain = v1::Drain { reason: why.into(), deadline: Some(duration_to_proto(left)) };
         self.send(Response::Drain(drain)).await
@@ -415,11 +453,12 @@ impl Session {
     /// Sends one response. A client that does not take it in time is cut off.
     async fn send(&mut self, message: Response) -> Result<(), End> {
         let response = v1::WriteResponse { message: Some(message) };
-        match tokio::time::timeout(ACK_WRITE_TIMEOUT, self.responses.send(Ok(response))).await {
+        let limit = self.ingest.timeouts.acks_unread;
+        match tokio::time::timeout(limit, self.responses.send(response)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_closed)) => Err(End::Gone),
             Err(_elapsed) => {
-                let message = format!("the client read no response for {} s", ACK_WRITE_TIMEOUT.as_secs());
+                let message = format!("the client read no response for {} s", limit.as_secs_f64());
                 Err(status::resource_exhausted(reason::ACKS_UNREAD, &self.name, message, None).into())
             }
         }
@@ -447,8 +486,10 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Whatever the end: nobody listens any more. After Finished nothing waits, and this drops nothing.
-        self.ingest.pool.cancel(&self.link);
+        // Whatever the end: nobody listens any more. Where every batch has its outcomes nothing waits.
+        if self.encoding.is_some() || self.ledger.committed_through() < self.ledger.last_seq() {
+            self.ingest.pool.cancel(&self.link);
+        }
         self.ingest.instruments.sessions.dec();
     }
 }
@@ -463,11 +504,19 @@ async fn granted(waiting: &mut Option<Waiting>) -> MemoryPermit {
 
 /// An error of the transport: the client's own cancellation, or a message that cannot be decoded.
 fn unreadable(error: Status) -> End {
+    if let Some(stalled) = source::<MessageStalled>(&error) {
+        return End::Status(status::deadline_exceeded(reason::MESSAGE_STALLED, stalled.to_string()));
+    }
     match error.code() {
         tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Unavailable => End::Gone,
         tonic::Code::OutOfRange => End::Status(status::out_of_range(reason::TOO_LARGE, error.message().to_owned())),
         _ => End::Status(status::invalid_argument("message", error.message().to_owned())),
     }
+}
+
+/// An error of a kind among those that led to another.
+fn source<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 /// The status of a batch that cannot be encoded.
@@ -504,7 +553,29 @@ pub(super) fn row_deadline_status(trouble: Trouble, row_deadline: Duration) -> S
     status::unavailable(reason, message, Duration::from_secs(5))
 }
 
-fn shutting_down() -> Status {
+/// The status of a stream that ends without having been finished.
+fn no_finish() -> Status {
+    status::aborted(reason::NO_FINISH, "the stream ended without Finish; rows that were not acked are dropped")
+}
+
+/// The status of a call whose client has given up.
+pub(super) fn deadline_passed() -> Status {
+    status::deadline_exceeded(reason::DEADLINE, "the call's deadline has passed; some rows may be written")
+}
+
+/// The status of a session that was asked to end and did not.
+fn drained(why: v1::DrainReason) -> Status {
+    match why {
+        v1::DrainReason::ConnectionAge => {
+            let message = "the session was asked to move to a new connection and did not; open another";
+            status::unavailable(reason::SHUTTING_DOWN, message, Duration::from_millis(100))
+        }
+        _ => shutting_down(),
+    }
+}
+
+/// The status of calls at the end of the process.
+pub(super) fn shutting_down() -> Status {
     status::unavailable(
         reason::SHUTTING_DOWN,
         "the gateway is shutting down; send again to another",

@@ -3,8 +3,8 @@
 //! It uses the same plan, pool and ledger as a stream. A caller that goes away cancels what waits, as with a stream.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -13,8 +13,8 @@ use super::encoding::{Encoding, Payload, decoded_bytes};
 use super::ledger::Ledger;
 use super::open::{self, Opened};
 use super::reply;
-use super::session::{encoding_status, failure_status, row_deadline_status};
-use crate::api::status::{self, reason};
+use super::session::{deadline_passed, encoding_status, failure_status, row_deadline_status, shutting_down, until};
+use crate::api::status;
 use crate::limits::WRITE_ROWS_MAX_ROWS;
 use crate::pool::{BatchTicket, SessionEvent, SessionLink};
 use crate::proto::server::WriteRowsRequest;
@@ -25,11 +25,14 @@ use crate::proto::v1;
 struct Guard<'a> {
     ingest: &'a Ingest,
     link: Arc<SessionLink>,
+    finished: bool,
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.ingest.pool.cancel(&self.link);
+        if !self.finished {
+            self.ingest.pool.cancel(&self.link);
+        }
     }
 }
 
@@ -40,8 +43,7 @@ pub(super) async fn write_rows(
     deadline: Option<Instant>,
 ) -> Result<v1::WriteRowsResponse, Status> {
     if ingest.shutdown.is_draining() {
-        let message = "the gateway is shutting down; send again to another";
-        return Err(status::unavailable(reason::SHUTTING_DOWN, message, Duration::from_secs(1)));
+        return Err(shutting_down());
     }
     if request.atomic {
         return Err(open::unsupported("ATOMIC batches", "leave atomic unset"));
@@ -52,26 +54,29 @@ pub(super) async fn write_rows(
         Some(WirePayload::Arrow(arrow)) => Payload::Arrow(arrow.ipc_messages),
         None => return Err(status::invalid_argument("payload", "is missing: send rows or arrow")),
     };
-    let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed()).await?;
-    let row_deadline = Instant::now() + opened.row_deadline;
-    let write = write(ingest, &opened, payload);
-    tokio::pin!(write);
-    let limit = deadline.map_or(row_deadline, |deadline| deadline.min(row_deadline));
-    match tokio::time::timeout_at(limit, &mut write).await {
-        Ok(result) => result,
-        Err(_elapsed) if limit == row_deadline => {
-            Err(row_deadline_status(crate::pool::Trouble::None, opened.row_deadline))
-        }
-        Err(_elapsed) => {
-            let message = "the call's deadline has passed; some rows may be written";
-            Err(status::deadline_exceeded(reason::DEADLINE, message))
+    let called_at = Instant::now();
+    let opened = tokio::select! {
+        opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed()) => opened?,
+        () = until(deadline) => return Err(deadline_passed()),
+    };
+    let (link, events) = SessionLink::new(ingest.next_session_id(), opened.bulk);
+    tokio::select! {
+        written = write(ingest, &opened, payload, Arc::clone(&link), events) => written,
+        () = until(deadline) => Err(deadline_passed()),
+        () = tokio::time::sleep_until(called_at + opened.row_deadline) => {
+            Err(row_deadline_status(link.trouble(), opened.row_deadline))
         }
     }
 }
 
-async fn write(ingest: &Ingest, opened: &Opened, payload: Payload) -> Result<v1::WriteRowsResponse, Status> {
-    let (link, mut events) = SessionLink::new(ingest.next_session_id(), opened.bulk);
-    let guard = Guard { ingest, link };
+async fn write(
+    ingest: &Ingest,
+    opened: &Opened,
+    payload: Payload,
+    link: Arc<SessionLink>,
+    mut events: mpsc::UnboundedReceiver<SessionEvent>,
+) -> Result<v1::WriteRowsResponse, Status> {
+    let mut guard = Guard { ingest, link, finished: false };
     let ticket = BatchTicket::new(1, Arc::clone(&guard.link));
     let mut ledger = Ledger::new();
     ledger
@@ -84,29 +89,30 @@ async fn write(ingest: &Ingest, opened: &Opened, payload: Payload) -> Result<v1:
     };
     let mut encoding = Encoding::begin(opened, payload, ticket, decoded).map_err(encoding_status)?;
     // All rows are encoded before the first is written: too many rows must write none.
-    let mut chunks = Vec::new();
-    let mut rows = 0;
+    let (mut rows, mut rejects, mut memory_bytes) = (Vec::new(), Vec::new(), 0);
     while let Some(chunk) = encoding.next_chunk(opened).map_err(|error| encoding_status(error.into()))? {
-        rows += chunk.rows.len() + chunk.rejects.len();
-        if rows > WRITE_ROWS_MAX_ROWS {
+        rows.extend(chunk.rows);
+        rejects.extend(chunk.rejects);
+        memory_bytes += chunk.memory_bytes;
+        if rows.len() + rejects.len() > WRITE_ROWS_MAX_ROWS {
             let message = format!("more than {WRITE_ROWS_MAX_ROWS} rows; use the Write stream");
             return Err(status::invalid_argument("payload", message));
         }
-        chunks.push(chunk);
+        tokio::task::yield_now().await;
     }
-    ledger.count_rows(rows as u64);
+    ledger.count_rows((rows.len() + rejects.len()) as u64);
     ingest.instruments.batches.inc();
-    let ticket = encoding.ticket();
-    for mut chunk in chunks {
-        ingest.instruments.count_rows("rejected", chunk.rejects.len() as u64);
-        ticket.reject(std::mem::take(&mut chunk.rejects));
-        if opened.validate_only {
-            ticket.accept(chunk.rows.len() as u32);
-        } else if !chunk.rows.is_empty() {
-            ticket.expect(chunk.rows.len() as u32);
-            let memory = ingest.memory.reserve(chunk.memory_bytes).await;
-            ingest.pool.submit(&opened.pool_table, ticket, chunk.rows, memory);
-        }
+    ingest.instruments.count_rows("rejected", rejects.len() as u64);
+    let ticket = Arc::clone(encoding.ticket());
+    drop(encoding);
+    ticket.reject(rejects);
+    if opened.validate_only {
+        ticket.accept(rows.len() as u32);
+    } else if !rows.is_empty() {
+        ticket.expect(rows.len() as u32);
+        // In one piece: calls that hold some and wait for more would wait for each other.
+        let memory = ingest.memory.reserve(memory_bytes).await;
+        ingest.pool.submit(&opened.pool_table, &ticket, rows, memory);
     }
     ticket.seal();
 
@@ -122,6 +128,7 @@ async fn write(ingest: &Ingest, opened: &Opened, payload: Payload) -> Result<v1:
             None => return Err(status::internal("the lanes are gone")),
         }
     };
+    guard.finished = true;
     let outcomes = advance.outcomes.into_iter().map(|(seq, row, fate)| reply::row_outcome(seq, row, fate)).collect();
     Ok(v1::WriteRowsResponse { outcomes, receipt: Some(reply::receipt(&ledger.totals())) })
 }
