@@ -1,17 +1,20 @@
 //! CPU time of a row from the payload's bytes to DynamoDB's JSON: decode, check, encode. `cargo bench --bench encode`.
 //!
-//! Three shapes of row, each as a RowBatch and as an ArrowBatch of 500 rows, on the allocator that the gateway uses. The
-//! results are in rows ("elements") a second; docs/performance.md has the figures and how to compare them.
+//! Three shapes of row, each as a RowBatch and as an ArrowBatch of 500 rows, on the allocator that the gateway uses. What
+//! is measured is the thread's CPU time, so that a busy machine changes the result little; the results are for a batch, and
+//! in rows ("elements") a second of CPU. docs/performance.md has the figures.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench may panic")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::builder::{Float64Builder, Int64Builder, ListBuilder, MapBuilder, StringBuilder, StructBuilder};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use bytes::Bytes;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use forebay::limits::CHUNK_TARGET_BYTES;
 use forebay::payload::arrow::{ArrowPlan, IncomingArrow};
@@ -213,7 +216,41 @@ fn items(chunks: &[Chunk]) -> Vec<Bytes> {
     chunks.iter().flat_map(|chunk| &chunk.rows).map(|row| row.item.json.clone()).collect()
 }
 
-fn encode(criterion: &mut Criterion) {
+/// The thread's CPU time.
+struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    }
+
+    fn end(&self, start: Duration) -> Duration {
+        self.start() - start
+    }
+
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        value.as_nanos() as f64
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        // Nanoseconds are written alike, whosever they are.
+        WallTime.formatter()
+    }
+}
+
+fn encode(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("encode");
     group.throughput(Throughput::Elements(ROWS as u64));
     for case in [features(), narrow(), nested()] {
@@ -241,5 +278,9 @@ fn encode(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, encode);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = encode
+}
 criterion_main!(benches);
