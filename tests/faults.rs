@@ -24,7 +24,10 @@ use forebay::client::{self, Client, OpenOptions};
 use forebay::config::Settings;
 use forebay::proto::v1::{self, write_request::Message as Ask, write_response::Message as Answer};
 use forebay::server::Gateway;
-use forebay::store::{ThrottleReason, WriteError};
+use forebay::store::dynamodb::DynamoDb;
+use forebay::store::embedded::Embedded;
+use forebay::store::{StoreConfig, ThrottleReason, WriteError};
+use futures_util::FutureExt as _;
 use gateway::{RawSession, double, eventually, int, null, open, rows, settings, table, text};
 use raw_http::{RawCall, framed, request};
 use scripted_store::{Fate, ScriptedStore};
@@ -476,7 +479,35 @@ async fn fault_17_while_dynamodb_is_away_nothing_is_acked_and_readiness_says_so(
     bed.acked_rows_hold();
 }
 
-use futures_util::FutureExt as _;
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_20_a_black_holed_connection_is_given_up_and_the_rows_go_by_another() {
+    let embedded = Embedded::start(None).unwrap();
+    let far = embedded.endpoint_url().strip_prefix("http://").unwrap().parse().unwrap();
+    let (address, swallow) = black_hole(far).await;
+    let config = StoreConfig {
+        endpoint_url: Some(format!("http://{address}")),
+        write_attempt_timeout: Duration::from_millis(500),
+        ..embedded.store_config()
+    };
+    let store = Arc::new(DynamoDb::connect(&config).await.unwrap());
+    let gateway = Gateway::start_with_store(settings(|_| {}), store).await.unwrap();
+    let client = client::connect(&gateway.endpoint()).unwrap();
+    table(&client, "rows", DDL, &["id"], &[]).await;
+    let mut session = RawSession::open(&client, open("rows")).await;
+    session.next().await;
+    session.send_rows(1, some_rows("before", 30)).await;
+    assert!(matches!(session.next().await, Answer::Ack(ack) if ack.committed_through == 1));
+    swallow.store(true, std::sync::atomic::Ordering::SeqCst);
+    session.send_rows(2, some_rows("during", 30)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(session.responses.message().now_or_never().is_none(), "no ack without an answer");
+    // Connections that were swallowed stay dead: only new ones come through.
+    swallow.store(false, std::sync::atomic::Ordering::SeqCst);
+    let back = Instant::now();
+    assert!(matches!(session.next().await, Answer::Ack(ack) if ack.committed_through == 2));
+    assert!(back.elapsed() <= Duration::from_secs(5), "{:?}", back.elapsed());
+    assert!(gateway::get(&client, "rows", vec![text("during29")]).await.is_some());
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_21_and_22_sessions_end_when_access_or_the_table_is_gone() {
@@ -561,6 +592,52 @@ async fn fault_29_streams_that_ignore_the_drain_are_ended_and_new_ones_refused()
     assert!(!clean, "an attempt that hangs is cut off");
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(store.items("rows").len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_29_a_call_that_has_not_opened_does_not_hold_up_the_end() {
+    let bed = Bed::start().await;
+    let mut silent = RawSession::call(&bed.client).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let Bed { gateway, client, .. } = bed;
+    let began = Instant::now();
+    let stop = tokio::spawn(gateway.shutdown());
+    let status = silent.try_next().await.unwrap_err();
+    assert_eq!((status.code(), reason_of(&status).as_str()), (Code::Unavailable, "SHUTTING_DOWN"));
+    drop((silent, client));
+    assert!(stop.await.unwrap(), "nothing had to be cut off");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_flush_is_answered_however_many_wait() {
+    let bed = Bed::start().await;
+    bed.store.script(|_| Fate::Written.after(Duration::from_millis(700)));
+    let RawSession { requests, mut responses } = bed.session().await;
+    let sender = tokio::spawn(async move {
+        let payload = Some(v1::batch::Payload::Rows(some_rows("slow", 10)));
+        let batch = Ask::Batch(v1::Batch { batch_seq: 1, payload, atomic: false });
+        let flushes = std::iter::repeat_n(Ask::Flush(v1::Flush {}), 5000);
+        let finish = Ask::Finish(v1::Finish { batches: 1, rows: 10 });
+        for message in std::iter::once(batch).chain(flushes).chain([finish]) {
+            requests.send(v1::WriteRequest { message: Some(message) }).await.unwrap();
+        }
+        requests
+    });
+    let mut flushed = 0;
+    while let Some(answer) = responses.message().await.unwrap() {
+        match answer.message.unwrap() {
+            Answer::Flushed(answer) => {
+                assert_eq!(answer.committed_through, 1, "a flush is answered after the ack");
+                flushed += 1;
+            }
+            Answer::Ack(_) => assert_eq!(flushed, 0),
+            Answer::Finished(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(flushed, 5000);
+    drop(sender.await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

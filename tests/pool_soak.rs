@@ -161,8 +161,10 @@ impl Writer {
     async fn book(&mut self) {
         {
             let mut history = self.history.lock().unwrap();
-            self.unacked.retain(|(seq, rows)| {
-                let Some((totals, fates)) = self.session.done.get(seq) else { return true };
+            // Acks come in order: were a batch acked before an older one, sending that again would undo it.
+            while let Some((seq, rows)) = self.unacked.front()
+                && let Some((totals, fates)) = self.session.done.get(seq)
+            {
                 assert_eq!(totals.committed as usize + totals.superseded as usize + fates.len(), rows.len());
                 for (index, (row, place)) in rows.iter().enumerate() {
                     if fates.iter().any(|(rejected, _)| *rejected as usize == index) {
@@ -172,8 +174,8 @@ impl Writer {
                         history.acked(place);
                     }
                 }
-                false
-            });
+                self.unacked.pop_front();
+            }
         }
         if self.session.failure.is_some() {
             self.reopen().await;

@@ -451,13 +451,15 @@ impl Verdict {
         }
         let mut partitions = attempt.slots.iter().map(|&slot| queue.partition_hash(slot));
         let first = partitions.next();
-        let table = match unprocessed.len() == items {
-            false => TableVerdict::Works,
+        let (table, trouble) = match unprocessed.len() == items {
+            false => (TableVerdict::Works, Trouble::PartitionThrottled),
             // Nothing got through, of several partitions: the next call would not either.
-            true if partitions.any(|partition| Some(partition) != first) => TableVerdict::Rests,
-            true => TableVerdict::SaysNothing,
+            true if partitions.any(|partition| Some(partition) != first) => {
+                (TableVerdict::Rests, Trouble::TableThrottled)
+            }
+            true => (TableVerdict::SaysNothing, Trouble::PartitionThrottled),
         };
-        Self { unprocessed, throttled: true, trouble: Some(Trouble::PartitionThrottled), table, ..verdict }
+        Self { unprocessed, throttled: true, trouble: Some(trouble), table, ..verdict }
     }
 
     /// Access is refused for too long.

@@ -17,16 +17,21 @@
 //! The caller is `lane`; a property test below checks the fold against a sequential model.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 
 use hashbrown::HashTable;
 use slab::Slab;
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::retry::RetryConfig;
 use crate::limits::{BATCH_WRITE_MAX_BYTES, BATCH_WRITE_MAX_OPERATIONS};
 use crate::store::WriteItem;
+
+mod line;
+mod ready;
+
+use line::{Line, Parts};
+use ready::{Ready, ReadyTicket};
 
 /// One row that waits for its outcome.
 #[derive(Debug, Clone)]
@@ -89,8 +94,8 @@ pub enum Report {
 
 #[derive(Debug)]
 struct Slot {
-    waiting: SmallVec<[Part; 1]>,
-    in_flight: SmallVec<[Part; 1]>,
+    waiting: Line,
+    in_flight: Parts,
     attempts: u32,
     solo: bool,
     state: SlotState,
@@ -165,8 +170,8 @@ impl TableQueue {
         let entry = self.slots.vacant_entry();
         let id = entry.key();
         entry.insert(Slot {
-            waiting: SmallVec::from_elem(part, 1),
-            in_flight: SmallVec::new(),
+            waiting: Line::of(part),
+            in_flight: Parts::new(),
             attempts: 0,
             solo: false,
             state: SlotState::Ready(self.ready.push_back(id, bulk)),
@@ -180,6 +185,7 @@ impl TableQueue {
         if self.resting_until.is_some_and(|until| until > now) {
             return None;
         }
+        self.ready.tidy(&self.slots);
         let order = self.ready.begin_batch();
         let first = self.ready.front(order, &self.slots)?;
         let solo = self.slots[first].solo;
@@ -195,13 +201,13 @@ impl TableQueue {
             }
             debug_assert!(slot.in_flight.is_empty());
             let survivor = if self.coalesce { slot.waiting.len() - 1 } else { 0 };
-            let item = &slot.waiting[survivor].item;
+            let Some(Part { item, .. }) = slot.waiting.get(survivor) else { break };
             bytes += item.json.len();
             if bytes > BATCH_WRITE_MAX_BYTES && !batch.slots.is_empty() {
                 break;
             }
             batch.items.push(item.clone());
-            slot.in_flight = slot.waiting.drain(..=survivor).collect();
+            slot.in_flight = slot.waiting.take(survivor + 1);
             slot.state = SlotState::InFlight;
             batch.slots.push(id);
             self.ready.pop_front(order);
@@ -289,23 +295,23 @@ impl TableQueue {
             }
             ItemOutcome::Forget => flown.drain(..).for_each(|part| report(Report::Dropped(part))),
         }
-        let mut waiting = SmallVec::new();
-        for part in flown.into_iter().chain(std::mem::take(&mut slot.waiting)) {
-            if is_live(part.slice) {
-                waiting.push(part);
-            } else {
-                report(Report::Dropped(part));
+        // Those that wait are dropped with their session; those that flew were spared then.
+        flown.retain(|part| {
+            let live = is_live(part.slice);
+            if !live {
+                report(Report::Dropped(part.clone()));
             }
-        }
+            live
+        });
+        slot.waiting.put_back(flown);
         self.rows -= left;
-        slot.waiting = waiting;
         if slot.waiting.is_empty() {
             self.remove(id, hash);
         } else if let Some(delay) = delay {
             slot.state = SlotState::Delayed;
             self.delayed.push(Reverse((now + delay, id)));
         } else {
-            slot.state = SlotState::Ready(self.ready.push_back(id, slot.bulk()));
+            slot.state = SlotState::Ready(self.ready.push_back(id, slot.waiting.is_bulk()));
         }
     }
 
@@ -315,15 +321,13 @@ impl TableQueue {
         let mut left = 0;
         for (id, slot) in &mut self.slots {
             let hash = slot.key_hash();
-            let waiting = std::mem::take(&mut slot.waiting);
-            for part in waiting {
-                if is_live(part.slice) {
-                    slot.waiting.push(part);
-                } else {
+            slot.waiting.retain(
+                |part| is_live(part.slice),
+                |part| {
                     left += 1;
                     report(Report::Dropped(part));
-                }
-            }
+                },
+            );
             if slot.waiting.is_empty() && slot.state != SlotState::InFlight {
                 emptied.push((id, hash));
             }
@@ -347,7 +351,7 @@ impl TableQueue {
             self.delayed.pop();
             // It has waited longest.
             let slot = &mut self.slots[id];
-            slot.state = SlotState::Ready(self.ready.push_front(id, slot.bulk()));
+            slot.state = SlotState::Ready(self.ready.push_front(id, slot.waiting.is_bulk()));
         }
     }
 
@@ -359,111 +363,6 @@ impl TableQueue {
     }
 }
 
-/// Keys that may go now: interactive ones first, without starving the others.
-///
-/// A key that becomes urgent is queued anew; its old place is stale, and passed over, because the key's slot names the new
-/// ticket.
-#[derive(Debug, Default)]
-struct Ready {
-    interactive: Class,
-    bulk: Class,
-    batches: u32,
-    tickets: u64,
-}
-
-/// Keys of one priority, the next one first.
-type Class = VecDeque<(ReadyTicket, SlotId)>;
-
-/// A key's place among the ready ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ReadyTicket {
-    number: u64,
-    bulk: bool,
-}
-
-/// Which rows a batch is filled with first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    InteractiveFirst,
-    BulkFirst,
-}
-
-/// One batch in so many starts with bulk rows, so that they move however many others there are.
-const BULK_SHARE: u32 = 8;
-
-impl Ready {
-    fn begin_batch(&mut self) -> Order {
-        self.batches = self.batches.wrapping_add(1);
-        if self.batches.is_multiple_of(BULK_SHARE) { Order::BulkFirst } else { Order::InteractiveFirst }
-    }
-
-    /// At least as many as there are.
-    fn len(&self) -> usize {
-        self.interactive.len() + self.bulk.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The key that goes next.
-    fn front(&mut self, order: Order, slots: &Slab<Slot>) -> Option<SlotId> {
-        let (first, second) = self.in_order(order);
-        for class in [first, second] {
-            while let Some(&(ticket, id)) = class.front() {
-                if slots.get(id).is_some_and(|slot| slot.state == SlotState::Ready(ticket)) {
-                    return Some(id);
-                }
-                class.pop_front();
-            }
-        }
-        None
-    }
-
-    /// Takes what [`Ready::front`] gave.
-    fn pop_front(&mut self, order: Order) {
-        let (first, second) = self.in_order(order);
-        if first.pop_front().is_none() {
-            second.pop_front();
-        }
-    }
-
-    fn in_order(&mut self, order: Order) -> (&mut Class, &mut Class) {
-        match order {
-            Order::InteractiveFirst => (&mut self.interactive, &mut self.bulk),
-            Order::BulkFirst => (&mut self.bulk, &mut self.interactive),
-        }
-    }
-
-    #[must_use]
-    fn push_back(&mut self, id: SlotId, bulk: bool) -> ReadyTicket {
-        let ticket = self.ticket(bulk);
-        self.class(bulk).push_back((ticket, id));
-        ticket
-    }
-
-    #[must_use]
-    fn push_front(&mut self, id: SlotId, bulk: bool) -> ReadyTicket {
-        let ticket = self.ticket(bulk);
-        self.class(bulk).push_front((ticket, id));
-        ticket
-    }
-
-    fn ticket(&mut self, bulk: bool) -> ReadyTicket {
-        self.tickets += 1;
-        ReadyTicket { number: self.tickets, bulk }
-    }
-
-    fn retain(&mut self, keep: impl Fn(&SlotId) -> bool) {
-        self.interactive.retain(|(_, id)| keep(id));
-        self.bulk.retain(|(_, id)| keep(id));
-    }
-
-    fn class(&mut self, bulk: bool) -> &mut Class {
-        if bulk { &mut self.bulk } else { &mut self.interactive }
-    }
-}
-
 impl SlotState {
     fn is_ready_as_bulk(self) -> bool {
         matches!(self, Self::Ready(ReadyTicket { bulk: true, .. }))
@@ -471,14 +370,9 @@ impl SlotState {
 }
 
 impl Slot {
-    /// A key goes with the bulk only if every row that waits for it does.
-    fn bulk(&self) -> bool {
-        self.waiting.iter().all(|part| part.bulk)
-    }
-
     /// A slot always holds a row, in flight or waiting, but for the moment in which it is removed.
     fn any_part(&self) -> Option<&Part> {
-        self.in_flight.first().or(self.waiting.first())
+        self.in_flight.first().or(self.waiting.get(0))
     }
 
     fn key_text(&self) -> &[u8] {

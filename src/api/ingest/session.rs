@@ -31,6 +31,9 @@ use crate::proto::server::{Batch, WriteRequest};
 use crate::proto::v1;
 use crate::proto::v1::write_response::Message as Response;
 
+/// Barriers that may wait for acks before the session reads no more: a batch's window has room for fewer.
+const FLUSHES_WAITING: usize = 1024;
+
 /// How a session ended.
 enum End {
     /// Finished and confirmed.
@@ -88,6 +91,7 @@ async fn open_in_time(
         session = open => session,
         () = gone.closed() => Err(End::Gone),
         () = until(call.deadline) => Err(deadline_passed().into()),
+        _ = ingest.shutdown.drained() => Err(shutting_down().into()),
     }
 }
 
@@ -150,9 +154,6 @@ impl Session {
         responses: Responses,
         call: CallLimits,
     ) -> Result<Self, End> {
-        if ingest.shutdown.is_draining() {
-            return Err(shutting_down().into());
-        }
         let SessionTimeouts { open: open_timeout, .. } = ingest.timeouts;
         let first = match tokio::time::timeout(open_timeout, requests.message()).await {
             Ok(Ok(Some(WriteRequest { message: Some(Request::Open(open)) }))) => open,
@@ -217,6 +218,7 @@ impl Session {
             let may_read = self.encoding.is_none()
                 && self.waiting.is_none()
                 && !self.finishing
+                && self.flushes.len() < FLUSHES_WAITING
                 && self.ledger.has_room(window.max_unacked_bytes, window.max_unacked_batches);
             let timer = self.next_timer();
             let step = tokio::select! {

@@ -63,6 +63,7 @@ pub(super) async fn write_rows(
     tokio::select! {
         written = write(ingest, &opened, payload, Arc::clone(&link), events) => written,
         () = until(deadline) => Err(deadline_passed()),
+        () = async { until(Some(ingest.shutdown.drained().await)).await } => Err(shutting_down()),
         () = tokio::time::sleep_until(called_at + opened.row_deadline) => {
             Err(row_deadline_status(link.trouble(), opened.row_deadline))
         }
