@@ -9,6 +9,7 @@
 //! - Per key, rows take effect in the order submitted; a newer row may supersede waiting older ones, which are acked only
 //!   when the newer one is confirmed.
 //! - A cancelled session's waiting rows are dropped; an attempt in flight is never torn.
+//! - Rows are never lost in silence: should a lane die, the sessions of its rows are ended, and the process is told.
 
 pub mod lane;
 pub mod memory;

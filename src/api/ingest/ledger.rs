@@ -1,8 +1,8 @@
 //! What a write session owes its client: which batches came, which have outcomes, how far the acks reach. Pure.
 //!
 //! Invariants: `committed_through` grows by one batch at a time and never passes a batch with a row without outcome;
-//! outcomes are handed out with the advance that covers them, so that they are on the stream when the ack is. The caller
-//! is `session`.
+//! outcomes are handed out with the advance that covers them, or were reported before it, so that they are on the stream
+//! when the ack is. Few rejects wait for an advance; how many is bounded. The caller is `session`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
