@@ -13,12 +13,13 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::memory::MemoryPermit;
-use super::outcome::{BatchTotals, Owed, RowFate, SessionFailure, Trouble, refused_by_dynamodb};
+use super::outcome::{BatchTotals, Owed, RowFate, refused_by_dynamodb};
 use super::queue::{Batch, ItemOutcome, Part, Report, SlotId, TableQueue};
 use super::retry::RetryConfig;
+use super::verdict::{TableVerdict, Verdict};
 use super::{PoolTable, Slice};
 use crate::payload::EncodedRow;
-use crate::store::{BatchWrite, Store, ThrottleReason, WriteDone, WriteError};
+use crate::store::{BatchWrite, Store, WriteDone, WriteError};
 use crate::telemetry::Instruments;
 use crate::telemetry::instruments::OutcomeLabel;
 
@@ -243,7 +244,7 @@ impl Lane {
         let Some(table) = self.tables.get_mut(&attempt.table) else { return };
         table.in_flight -= 1;
 
-        let mut verdict = Verdict::of(&result, &attempt, &table.queue);
+        let mut verdict = Verdict::of(&result, &attempt.slots, &table.queue);
         instruments.attempts.get_or_create(&OutcomeLabel { outcome: verdict.label }).inc();
         let mut first_of_round = false;
         match verdict.table {
@@ -365,112 +366,5 @@ impl Drop for Lane {
         instruments.attempts_in_flight.dec_by(self.running.len() as i64);
         let rows: i64 = self.slices.iter().map(|(_, slice)| i64::from(slice.owed.rows())).sum();
         instruments.queued_rows.dec_by(rows);
-    }
-}
-
-/// What an attempt's result means for its table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TableVerdict {
-    /// The table takes writes.
-    Works,
-    /// Only the attempt's own keys are concerned.
-    SaysNothing,
-    /// The next call would fail as well.
-    Rests,
-    /// So it would, until access is granted.
-    Denied,
-}
-
-/// What an attempt's result means for its rows and its table.
-#[derive(Debug)]
-struct Verdict {
-    label: &'static str,
-    /// Indices that were not processed, where the call succeeded.
-    unprocessed: Vec<usize>,
-    /// For the others.
-    outcome: ItemOutcome,
-    table: TableVerdict,
-    throttled: bool,
-    trouble: Option<Trouble>,
-    failure: Option<SessionFailure>,
-    refusal: Option<String>,
-}
-
-impl Verdict {
-    fn of(result: &Result<WriteDone, WriteError>, attempt: &Attempt, queue: &TableQueue) -> Self {
-        let verdict = |label, outcome| Self {
-            label,
-            unprocessed: Vec::new(),
-            outcome,
-            table: TableVerdict::Works,
-            throttled: false,
-            trouble: None,
-            failure: None,
-            refusal: None,
-        };
-        let waits = |label, trouble| Self {
-            table: TableVerdict::Rests,
-            trouble: Some(trouble),
-            ..verdict(label, ItemOutcome::Retry)
-        };
-        match result {
-            Ok(done) if done.unprocessed.is_empty() => verdict("ok", ItemOutcome::Confirmed),
-            Ok(done) => Self::partial(done, attempt, queue, verdict("partial", ItemOutcome::Confirmed)),
-            Err(WriteError::Throttled { reason: ThrottleReason::KeyRange }) => Self {
-                throttled: true,
-                table: TableVerdict::SaysNothing,
-                ..waits("throttled", Trouble::PartitionThrottled)
-            },
-            Err(WriteError::Throttled { .. }) => {
-                Self { throttled: true, ..waits("throttled", Trouble::TableThrottled) }
-            }
-            Err(WriteError::Validation { message }) if attempt.slots.len() == 1 => {
-                Self { refusal: Some(message.clone()), ..verdict("refused", ItemOutcome::Refused) }
-            }
-            Err(WriteError::Validation { .. }) => verdict("refused", ItemOutcome::Alone),
-            Err(WriteError::TableMissing { table }) => Self {
-                failure: Some(SessionFailure::TableMissing { table: table.clone() }),
-                ..verdict("table_missing", ItemOutcome::Forget)
-            },
-            Err(WriteError::Access { .. }) => {
-                Self { table: TableVerdict::Denied, ..waits("access", Trouble::Unavailable) }
-            }
-            Err(WriteError::NotSent { .. }) => waits("unreachable", Trouble::Unavailable),
-            Err(WriteError::Unknown { .. }) => waits("unknown", Trouble::Unavailable),
-        }
-    }
-
-    fn partial(done: &WriteDone, attempt: &Attempt, queue: &TableQueue, verdict: Self) -> Self {
-        let items = attempt.slots.len();
-        let mut unprocessed = done.unprocessed.clone();
-        unprocessed.sort_unstable();
-        unprocessed.dedup();
-        if unprocessed.last().is_some_and(|&last| last >= items) {
-            // It could be any of them, and none may be taken for written.
-            unprocessed = (0..items).collect();
-        }
-        let mut partitions = attempt.slots.iter().map(|&slot| queue.partition_hash(slot));
-        let first = partitions.next();
-        let (table, trouble) = match unprocessed.len() == items {
-            false => (TableVerdict::Works, Trouble::PartitionThrottled),
-            // Nothing got through, of several partitions: the next call would not either.
-            true if partitions.any(|partition| Some(partition) != first) => {
-                (TableVerdict::Rests, Trouble::TableThrottled)
-            }
-            true => (TableVerdict::SaysNothing, Trouble::PartitionThrottled),
-        };
-        Self { unprocessed, throttled: true, trouble: Some(trouble), table, ..verdict }
-    }
-
-    /// Access is refused for too long.
-    fn give_up(&mut self, result: &Result<WriteDone, WriteError>) {
-        if let Err(WriteError::Access { message }) = result {
-            self.failure = Some(SessionFailure::Access { message: message.clone() });
-            self.outcome = ItemOutcome::Forget;
-        }
-    }
-
-    fn item(&self, position: usize) -> ItemOutcome {
-        if self.unprocessed.binary_search(&position).is_ok() { ItemOutcome::Retry } else { self.outcome }
     }
 }

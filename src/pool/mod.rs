@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod queue;
 pub mod retry;
 pub mod router;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;

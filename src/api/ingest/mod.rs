@@ -1,11 +1,12 @@
 //! Writing: `IngestService`.
 //!
-//! [`session`] is the task of a streaming call, [`unary`] its small twin; [`open`] checks what both start with,
-//! [`encoding`] walks their batches, [`ledger`] keeps the books, [`reply`] speaks the protocol, [`responses`] is the
-//! stream that the client reads. The handler returns at once, so that a session's refusal and its acks travel the same way:
+//! `session` is the task of a streaming call, `unary` its small twin; `open` checks what both start with,
+//! `encoding` walks their batches, `ledger` keeps the books, `reply` speaks the protocol, `responses` is the
+//! stream that the client reads, `ends` says how calls end. The handler returns at once, so that a session's refusal and its acks travel the same way:
 //! on that stream.
 
 mod encoding;
+mod ends;
 mod ledger;
 mod open;
 mod reply;

@@ -10,10 +10,10 @@ use tonic::Status;
 
 use super::Ingest;
 use super::encoding::{Encoding, Payload, decoded_bytes};
+use super::ends::{deadline_passed, encoding_status, failure_status, row_deadline_status, shutting_down, until};
 use super::ledger::Ledger;
 use super::open::{self, Opened};
 use super::reply;
-use super::session::{deadline_passed, encoding_status, failure_status, row_deadline_status, shutting_down, until};
 use crate::api::status;
 use crate::limits::WRITE_ROWS_MAX_ROWS;
 use crate::pool::{BatchTicket, SessionEvent, SessionLink};

@@ -1,0 +1,117 @@
+//! How write calls end, and the statuses that say so. Callers: `session` and `unary`.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::encoding::EncodingError;
+use crate::api::status::{self, reason};
+use crate::middleware::MessageStalled;
+use crate::pool::{SessionFailure, Trouble};
+use crate::proto::v1;
+
+/// How a session ended.
+pub(super) enum End {
+    /// Finished and confirmed.
+    Finished,
+    /// With a status for the client.
+    Status(Status),
+    /// The client is gone.
+    Gone,
+}
+
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// An error of the transport: the client's own cancellation, or a message that cannot be decoded.
+pub(super) fn unreadable(error: Status) -> End {
+    if let Some(stalled) = source::<MessageStalled>(&error) {
+        return End::Status(status::deadline_exceeded(reason::MESSAGE_STALLED, stalled.to_string()));
+    }
+    match error.code() {
+        tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Unavailable => End::Gone,
+        tonic::Code::OutOfRange => End::Status(status::out_of_range(reason::TOO_LARGE, error.message().to_owned())),
+        _ => End::Status(status::invalid_argument("message", error.message().to_owned())),
+    }
+}
+
+/// An error of a kind among those that led to another.
+fn source<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+/// The status of a batch that cannot be encoded.
+pub(super) fn encoding_status(error: EncodingError) -> Status {
+    match error {
+        EncodingError::OtherForm { .. } => status::invalid_argument("batch.payload", error.to_string()),
+        EncodingError::Payload(error) => status::payload_error(error),
+    }
+}
+
+/// The status of a session that the pool gave up on.
+pub(super) fn failure_status(failure: &SessionFailure) -> Status {
+    match failure {
+        SessionFailure::TableMissing { table } => {
+            status::failed_precondition(reason::DYNAMODB_TABLE_MISSING, table, failure.to_string())
+        }
+        SessionFailure::Access { .. } => {
+            status::unavailable(reason::BACKEND_ACCESS, failure.to_string(), Duration::from_secs(30))
+        }
+        SessionFailure::ShuttingDown => shutting_down(),
+    }
+}
+
+/// The status of a session whose oldest row has waited too long.
+pub(super) fn row_deadline_status(trouble: Trouble, row_deadline: Duration) -> Status {
+    let seconds = row_deadline.as_secs_f64();
+    let (reason, why) = match trouble {
+        Trouble::PartitionThrottled => (reason::PARTITION_THROTTLED, "a partition is throttled"),
+        Trouble::TableThrottled => (reason::TABLE_THROTTLED, "the table or the account is throttled"),
+        Trouble::Unavailable => (reason::BACKEND_UNAVAILABLE, "DynamoDB does not answer"),
+        Trouble::None => (reason::ROW_DEADLINE, "other rows went first"),
+    };
+    let message = format!("rows waited for DynamoDB longer than row_deadline ({seconds} s): {why}");
+    status::unavailable(reason, message, Duration::from_secs(5))
+}
+
+/// The status of a stream that ends without having been finished.
+pub(super) fn no_finish() -> Status {
+    status::aborted(reason::NO_FINISH, "the stream ended without Finish; rows that were not acked are dropped")
+}
+
+/// The status of a call whose client has given up.
+pub(super) fn deadline_passed() -> Status {
+    status::deadline_exceeded(reason::DEADLINE, "the call's deadline has passed; some rows may be written")
+}
+
+/// The status of a session that was asked to end and did not.
+pub(super) fn drained(why: v1::DrainReason) -> Status {
+    match why {
+        v1::DrainReason::ConnectionAge => {
+            let message = "the session was asked to move to a new connection and did not; open another";
+            status::unavailable(reason::SHUTTING_DOWN, message, Duration::from_millis(100))
+        }
+        _ => shutting_down(),
+    }
+}
+
+/// The status of calls at the end of the process.
+pub(super) fn shutting_down() -> Status {
+    status::unavailable(
+        reason::SHUTTING_DOWN,
+        "the gateway is shutting down; send again to another",
+        Duration::from_secs(1),
+    )
+}
+
+/// Resolves at a time, if there is one.
+pub(super) async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
