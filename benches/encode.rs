@@ -7,14 +7,12 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench may panic")]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow_array::builder::{Float64Builder, Int64Builder, ListBuilder, MapBuilder, StringBuilder, StructBuilder};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use bytes::Bytes;
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use forebay::limits::CHUNK_TARGET_BYTES;
 use forebay::payload::arrow::{ArrowPlan, IncomingArrow};
@@ -24,6 +22,11 @@ use forebay::proto::v1::{self, value::Kind};
 use forebay::schema::{DataType, Field, KeyDef, Schema, TableDef};
 use forebay::store::WriteOp;
 use prost::Message as _;
+
+#[path = "support/cpu_time.rs"]
+mod cpu_time;
+
+use cpu_time::CpuTime;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -214,40 +217,6 @@ fn encode_arrow(batch: &Bytes, plan: &Plan, arrow_plan: &ArrowPlan) -> Vec<Chunk
 
 fn items(chunks: &[Chunk]) -> Vec<Bytes> {
     chunks.iter().flat_map(|chunk| &chunk.rows).map(|row| row.item.json.clone()).collect()
-}
-
-/// The thread's CPU time.
-struct CpuTime;
-
-impl Measurement for CpuTime {
-    type Intermediate = Duration;
-    type Value = Duration;
-
-    fn start(&self) -> Duration {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-    }
-
-    fn end(&self, start: Duration) -> Duration {
-        self.start() - start
-    }
-
-    fn add(&self, one: &Duration, other: &Duration) -> Duration {
-        *one + *other
-    }
-
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn to_f64(&self, value: &Duration) -> f64 {
-        value.as_nanos() as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        // Nanoseconds are written alike, whosever they are.
-        WallTime.formatter()
-    }
 }
 
 fn encode(criterion: &mut Criterion<CpuTime>) {

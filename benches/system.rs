@@ -1,7 +1,7 @@
 //! The whole system under load: a stub DynamoDB, the gateway and the load generator, each a process of its own.
 //!
 //! ```text
-//! cargo bench --bench system                 every figure, in about two minutes
+//! cargo bench --bench system                 every figure, in about a minute
 //! cargo bench --bench system -- --quick      a look, and the promises that hold on any machine
 //! ```
 //!
@@ -209,6 +209,7 @@ async fn write(
         rows_per_second: rows as f64 / elapsed,
         cpu_micros_per_row: (after.0 - before.0).as_secs_f64() * 1e6 / rows as f64,
         items_per_call: stats.mean_items,
+        body_bytes_per_row: stats.write_bytes as f64 / stats.puts.max(1) as f64,
         ack_millis: [0.5, 0.9, 0.99].map(|quantile| meter.millis(quantile)),
         gateway_cores: cores(before.0, after.0),
         stub_cores: cores(before.1, after.1),
@@ -271,6 +272,7 @@ fn as_json(figures: &Figures) -> serde_json::Value {
             "cpu_micros_per_row": write.cpu_micros_per_row,
             "rows_per_second_per_core": write.rows_per_second_per_core(),
             "items_per_call": write.items_per_call,
+            "body_bytes_per_row": write.body_bytes_per_row,
             "ack_millis": {"p50": p50, "p90": p90, "p99": p99},
             "cores": {
                 "gateway": write.gateway_cores,

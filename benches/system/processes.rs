@@ -38,6 +38,8 @@ pub(crate) struct Stub {
 pub(crate) struct StubStats {
     pub(crate) mean_items: f64,
     pub(crate) refused: u64,
+    pub(crate) puts: u64,
+    pub(crate) write_bytes: u64,
 }
 
 impl Stub {

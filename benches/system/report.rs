@@ -33,6 +33,8 @@ pub(crate) struct Write {
     /// CPU time of the gateway's process.
     pub(crate) cpu_micros_per_row: f64,
     pub(crate) items_per_call: f64,
+    /// Bytes of a call's body, for each of its rows.
+    pub(crate) body_bytes_per_row: f64,
     /// p50, p90, p99 of a batch's way from sending, or from when it was due, to its ack.
     pub(crate) ack_millis: [f64; 3],
     pub(crate) gateway_cores: f64,
@@ -88,18 +90,19 @@ pub(crate) fn show(figures: &Figures, json: bool) -> Result<(), Failure> {
         return line(&crate::as_json(figures).to_string());
     }
     line(
-        "payload     load   rows/s   CPU µs/row   rows/s/core   items/call   ack ms p50/p90/p99      cores: gateway/stub/generator",
+        "payload     load   rows/s   CPU µs/row   rows/s/core   items/call   bytes/row   ack ms p50/p90/p99      cores: gateway/stub/generator",
     )?;
     for write in &figures.writes {
         let [p50, p90, p99] = write.ack_millis;
         line(&format!(
-            "{:<10}  {:<4}  {:>7.0}   {:>10.2}   {:>11.0}   {:>10.1}   {:<21}   {:.2}/{:.2}/{:.2}",
+            "{:<10}  {:<4}  {:>7.0}   {:>10.2}   {:>11.0}   {:>10.1}   {:>9.0}   {:<21}   {:.2}/{:.2}/{:.2}",
             write.form.name(),
             write.load.name(),
             write.rows_per_second,
             write.cpu_micros_per_row,
             write.rows_per_second_per_core(),
             write.items_per_call,
+            write.body_bytes_per_row,
             format!("{p50:.1}/{p90:.1}/{p99:.1}"),
             write.gateway_cores,
             write.stub_cores,
