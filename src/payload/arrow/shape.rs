@@ -45,15 +45,16 @@ impl Compiler {
             }
             other => value_kinds(other),
         };
-        match kinds.iter().any(|kind| leaf.accepts(*kind)) {
-            true => Ok(()),
-            false => Err(mismatch(path, field.data_type(), leaf.declared())),
+        if kinds.iter().any(|kind| leaf.accepts(*kind)) {
+            return Ok(());
         }
+        let hint = kinds.first().map_or("", |kind| leaf.hint(*kind));
+        Err(mismatch(path, field.data_type(), leaf.declared(), hint))
     }
 
     /// Any value into an attribute.
     pub(super) fn target(&mut self, target: &Target, field: &ArrowField, path: &str) -> Result<Shape, PlanError> {
-        let mismatch = || mismatch(path, field.data_type(), target.describe());
+        let mismatch = || mismatch(path, field.data_type(), target.describe(), "");
         if !can_be_decoded(field.data_type()) {
             return Err(mismatch());
         }
@@ -98,8 +99,9 @@ impl Compiler {
     }
 }
 
-fn mismatch(path: &str, found: &ArrowType, declared: &str) -> PlanError {
-    PlanError::TypeMismatch { path: path.to_owned(), found: format!("Arrow's {found}"), declared: declared.to_owned() }
+fn mismatch(path: &str, found: &ArrowType, declared: &str, hint: &'static str) -> PlanError {
+    let (found, declared) = (format!("Arrow's {found}"), declared.to_owned());
+    PlanError::TypeMismatch { path: path.to_owned(), found, declared, hint }
 }
 
 /// The element of a list of any kind.
@@ -138,7 +140,8 @@ fn value_kinds(data_type: &ArrowType) -> &'static [ValueKind] {
         | ArrowType::UInt16
         | ArrowType::UInt32
         | ArrowType::UInt64 => &[ValueKind::Integer],
-        ArrowType::Float16 | ArrowType::Float32 | ArrowType::Float64 => &[ValueKind::Float],
+        ArrowType::Float16 | ArrowType::Float32 => &[ValueKind::Float],
+        ArrowType::Float64 => &[ValueKind::Double],
         ArrowType::Decimal32(..) | ArrowType::Decimal64(..) | ArrowType::Decimal128(..) | ArrowType::Decimal256(..) => {
             &[ValueKind::Decimal]
         }
