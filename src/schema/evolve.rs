@@ -196,6 +196,7 @@ impl Diff {
         let (was, is) = (&old.options, &new.options);
         self.fixed(&format!("{path}.as_set"), &was.as_set, &is.as_set, READ);
         self.fixed(&format!("{path}.key_as_number"), &was.key_as_number, &is.key_as_number, READ);
+        self.free(&format!("{path}.float_key"), &was.float_key, &is.float_key);
         let (was_time, is_time) = (time_encoding(old), time_encoding(new));
         self.fixed(&format!("{path}.time_encoding"), &was_time, &is_time, READ);
         let option = format!("{path}.non_finite");

@@ -374,6 +374,11 @@ fn key_type(field: &Field) -> Result<KeyAttributeType, SchemaError> {
         DataType::Date | DataType::TimestampNtz => Ok(by_encoding(KeyAttributeType::S)),
         DataType::Timestamp => Ok(by_encoding(KeyAttributeType::N)),
         DataType::Boolean if field.options.key_as_number => Ok(KeyAttributeType::N),
+        DataType::Float | DataType::Double if field.options.float_key => Ok(KeyAttributeType::N),
+        DataType::Float | DataType::Double => Err(SchemaError::new(
+            &field.name,
+            "a float is a key only with `float_key: true`: two computations of the same number may differ in its last digit",
+        )),
         DataType::Boolean => {
             Err(SchemaError::new(&field.name, "a boolean can be a key only with `key_as_number: true`"))
         }

@@ -144,6 +144,8 @@ pub struct ColumnOptions {
     pub as_set: bool,
     /// Store a boolean key as a number.
     pub key_as_number: bool,
+    /// Let a float or double be a key, which only makes sense where its values are computed the same everywhere.
+    pub float_key: bool,
     /// The value for `on_missing: DEFAULT`, as the JSON text that a row of a JSON file would carry.
     pub default_value: Option<String>,
 }

@@ -167,6 +167,7 @@ fn options_from_proto(path: &str, options: &v1::ColumnOptions) -> Result<ColumnO
         },
         as_set: options.as_set,
         key_as_number: options.key_as_number,
+        float_key: options.float_key,
         default_value,
     })
 }
@@ -187,6 +188,7 @@ fn options_to_proto(options: &ColumnOptions) -> v1::ColumnOptions {
         .into(),
         as_set: options.as_set,
         key_as_number: options.key_as_number,
+        float_key: options.float_key,
         default_value: options.default_value.as_deref().map(default_to_proto),
     }
 }
