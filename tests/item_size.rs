@@ -24,7 +24,7 @@ const DDL: &str = "id STRING NOT NULL, filler STRING, `naïve` STRING, n BIGINT,
                    list ARRAY<DOUBLE>, map MAP<STRING, BIGINT>, s STRUCT<a: STRING, b: DECIMAL(20, 3), c: ARRAY<BOOLEAN>>, \
                    texts ARRAY<STRING> OPTIONS (as_set = true), numbers ARRAY<BIGINT> OPTIONS (as_set = true), day DATE";
 /// Rows; each is tried with several lengths.
-const ROWS: usize = 40;
+const ROWS: usize = 20;
 /// Bytes that the other values of a row take, at most.
 const OTHERS_MAX_BYTES: usize = 2_048;
 /// Bytes beyond the limit, and below it.
