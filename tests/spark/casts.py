@@ -25,7 +25,7 @@ from pyspark.errors.exceptions.captured import CapturedException
 from pyspark.sql import SparkSession
 from py4j.protocol import Py4JJavaError
 
-from values import TYPES, VALUES
+from values import TYPES, VALUES, json_text
 
 TABLE = Path(__file__).resolve().parent.parent / "types" / "casts.tsv"
 HEADER = ["from", "value", "to", "policy", "spark"]
@@ -81,7 +81,7 @@ def float_text(value):
 def string_text(utf8_string):
     raw = bytes(utf8_string.getBytes())
     try:
-        return json.dumps(raw.decode(), ensure_ascii=False)
+        return json_text(raw.decode())
     except UnicodeDecodeError:
         return f"not-utf8:{raw.hex()}"
 
@@ -116,7 +116,7 @@ def kind_of(error):
 
 def escaped(text):
     """A text as the inside of a SQL string."""
-    return "".join(f"\\u{ord(c):04x}" if c < " " else f"\\{c}" if c in "\\'" else c for c in text)
+    return "".join(f"\\u{ord(c):04x}" if c < " " or c == "\x7f" else f"\\{c}" if c in "\\'" else c for c in text)
 
 
 class Spark:
@@ -131,6 +131,7 @@ class Spark:
             "spark.local.dir": f"{directory}/local",
             "spark.sql.warehouse.dir": f"{directory}/warehouse",
             "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
             "spark.sql.session.timeZone": "UTC",
             "spark.sql.shuffle.partitions": "2",
             # Parquet is only the way here: every timestamp and date must pass it unchanged.
@@ -169,14 +170,14 @@ class Spark:
     def method_apply(self):
         """`UnsafeProjection.apply`, to be called by reflection: py4j finds methods by the name of the object's class, and
         every compiled projection has the same name but is a class of its own."""
-        prefix = "org.apache.spark.sql.catalyst"
         loader = self.jvm.java.lang.Thread.currentThread().getContextClassLoader()
-        projection = loader.loadClass(f"{prefix}.expressions.UnsafeProjection")
-        (method,) = [
-            method
-            for method in projection.getDeclaredMethods()
-            if method.getName() == "apply" and [of.getName() for of in method.getParameterTypes()] == [f"{prefix}.InternalRow"]
-        ]
+        projection = loader.loadClass("org.apache.spark.sql.catalyst.expressions.UnsafeProjection")
+
+        def takes_a_row(method):
+            return [of.getSimpleName() for of in method.getParameterTypes()] == ["InternalRow"]
+
+        methods = [method for method in projection.getDeclaredMethods() if method.getName() == "apply"]
+        (method,) = filter(takes_a_row, methods)
         return method
 
     def set_policy(self, policy):
