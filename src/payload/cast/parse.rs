@@ -14,6 +14,11 @@ fn trimmed(text: &str) -> &str {
     text.trim_matches(|character: char| character <= ' ' || character == '\u{7f}')
 }
 
+/// The same for floats and decimals, which Java trims itself, and DEL is nothing to it.
+fn trimmed_by_java(text: &str) -> &str {
+    text.trim_matches(|character: char| character <= ' ')
+}
+
 /// An integer; digits after a point are cut off.
 pub(super) fn integer(text: &str) -> Read<i64> {
     const FORM: Misfit = Misfit::NotRead("an integer such as -12");
@@ -45,7 +50,7 @@ pub(super) fn float(text: &str) -> Read<f32> {
 
 /// Java's floats may end in the letter of their type.
 fn java_float(text: &str) -> &str {
-    let text = trimmed(text);
+    let text = trimmed_by_java(text);
     match text.strip_suffix(['d', 'D', 'f', 'F']) {
         Some(number) if number.ends_with(|last: char| last.is_ascii_digit() || last == '.') => number,
         _ => text,
@@ -54,7 +59,7 @@ fn java_float(text: &str) -> &str {
 
 /// A decimal. Digits beyond the 38th are cut off: they are behind those that rounding looks at.
 pub(super) fn decimal(text: &str) -> Read<Decimal> {
-    let text = trimmed(text);
+    let text = trimmed_by_java(text);
     Decimal::parse_cut(text).ok_or_else(|| match text.parse::<f64>() {
         Ok(number) if number.is_finite() || text.bytes().any(|byte| byte.is_ascii_digit()) => Misfit::OutOfRange,
         _ => Misfit::NotRead("a number such as -12.50"),

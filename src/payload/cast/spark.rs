@@ -37,6 +37,11 @@ impl Stored {
         match text {
             "refused" => Self::Refused,
             "error" | "null" => Self::Rejected,
+            // Two writers of JSON escape different characters.
+            text if text.starts_with('"') => {
+                let text: String = serde_json::from_str(text).unwrap();
+                Self::Value(serde_json::to_string(&text).unwrap())
+            }
             value => Self::Value(value.to_owned()),
         }
     }
