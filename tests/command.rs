@@ -300,7 +300,7 @@ async fn a_file_that_is_broken_or_does_not_fit_is_one_sentence_and_nothing_is_do
         (&file, "wings", "the key column `wings` is not in flights.csv, which has flight, leg, delay"),
         (&no_parquet, "id", "no.parquet is not a Parquet file that can be read: "),
         (&no_json, "id", "no.ndjson line 2, column 8: expected value; expected one JSON object"),
-        (&mixed, "id", "mixed.ndjson: the column `id` holds values of several types"),
+        (&mixed, "id", "mixed.ndjson: the key column `id` holds values of several types, and a key must have one"),
         (&twice, "a", "twice.csv line 1: the header has the column `a` twice"),
         (&empty, "id", "empty.csv has no header line"),
         (&latin, "id", "latin.csv line 2: field 2 is not UTF-8"),

@@ -499,7 +499,6 @@ async fn what_is_not_supported_yet_is_refused_by_its_name() {
         (with(|def| def.sequence_by = Some("score".to_owned())), "sequence_by"),
         (with(|def| def.write_shards = 4), "write_shards"),
         (with(|def| def.max_write_units = 4), "max_write_units"),
-        (table("users", "id STRING NOT NULL, v ARRAY<VARIANT>", &["id"], &[]), "v[]"),
         (table("users", "id STRING NOT NULL, v INT OPTIONS (default_value = '[]')", &["id"], &[]), "v.default_value"),
     ];
     for (def, expected) in cases {

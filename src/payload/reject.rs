@@ -34,6 +34,8 @@ pub enum RejectReason {
     TooDeep,
     /// Two keys of a map are the same after conversion.
     DuplicateMapKey,
+    /// The value's bytes are not what its encoding says.
+    Malformed,
     /// DynamoDB refused the item on its own.
     BackendValidation,
 }

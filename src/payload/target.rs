@@ -5,6 +5,7 @@
 use super::item::name_json;
 use super::leaf::{Leaf, Role};
 use super::reject::{Reject, RejectReason};
+use super::variant::VariantTarget;
 use crate::schema::{DataType, Field, UnknownFields};
 
 /// A column or field that values are written into.
@@ -48,6 +49,8 @@ pub enum Target {
     },
     /// A struct.
     Struct(StructTarget),
+    /// A value of any kind.
+    Variant(Box<VariantTarget>),
 }
 
 /// A struct's fields.
@@ -118,7 +121,9 @@ impl Target {
                 let fields = fields.iter().map(compile).collect::<Result<_, _>>()?;
                 Ok(Self::Struct(StructTarget { fields, unknown_fields }))
             }
-            DataType::Variant => Err(unsupported(&DataType::Variant, "yet")),
+            DataType::Variant => VariantTarget::compile(field)
+                .map(|variant| Self::Variant(Box::new(variant)))
+                .ok_or_else(|| unsupported(&field.data_type, "as a column")),
             _ => Leaf::compile(field, Role::Value)
                 .map(Self::Leaf)
                 .ok_or_else(|| unsupported(&field.data_type, "as a scalar")),
@@ -132,6 +137,7 @@ impl Target {
             Self::List { .. } | Self::Set { .. } => "array",
             Self::Map { .. } => "map",
             Self::Struct(_) => "struct",
+            Self::Variant(_) => "variant",
         }
     }
 

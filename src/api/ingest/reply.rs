@@ -96,6 +96,7 @@ fn row_reason(reason: RejectReason) -> v1::RowReason {
         RejectReason::ItemTooLarge => v1::RowReason::ItemTooLarge,
         RejectReason::TooDeep => v1::RowReason::TooDeep,
         RejectReason::DuplicateMapKey => v1::RowReason::DuplicateMapKey,
+        RejectReason::Malformed => v1::RowReason::Malformed,
         RejectReason::BackendValidation => v1::RowReason::BackendValidation,
     }
 }
