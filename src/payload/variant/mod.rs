@@ -12,7 +12,7 @@
 
 mod binary;
 #[cfg(test)]
-mod encoder;
+pub(super) mod encoder;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
