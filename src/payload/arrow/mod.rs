@@ -21,6 +21,8 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod variant;
+#[cfg(test)]
+mod variant_tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
