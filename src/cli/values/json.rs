@@ -11,7 +11,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Misfit, text};
-use crate::limits::NESTING_MAX_LEVELS;
+use crate::limits::{NESTING_MAX_LEVELS, NUMBER_MAX_DIGITS};
 use crate::payload::number::{self, Decimal};
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{ListValue, MapEntry, MapValue, RowReason, StructValue, Value};
@@ -154,8 +154,13 @@ fn natural_number(path: &str, json: &str) -> Result<Kind, Misfit> {
     if let Ok(integer) = json.parse() {
         return Ok(Kind::IntValue(integer));
     }
-    let exact = Decimal::parse(json).ok_or_else(|| {
-        Misfit::new(path, RowReason::Inexact, "the number has more than 38 significant digits".to_owned())
+    let exact = Decimal::parse(json).filter(|exact| exact.normalized().digits() as usize <= NUMBER_MAX_DIGITS);
+    let exact = exact.ok_or_else(|| {
+        Misfit::new(
+            path,
+            RowReason::Inexact,
+            format!("the number has more than {NUMBER_MAX_DIGITS} significant digits"),
+        )
     })?;
     let same = |double: &f64| {
         let text = number::double_text(*double, &mut zmij::Buffer::new()).to_owned();
