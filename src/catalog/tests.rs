@@ -524,3 +524,23 @@ async fn the_control_table_cannot_hold_rows() {
     let error = catalog.apply(def, false).await.unwrap_err();
     assert!(error.to_string().contains("3 to 255 characters"), "{error}");
 }
+
+#[tokio::test]
+async fn a_variant_can_stand_anywhere_but_in_a_key_or_a_set() {
+    let catalog = open(&Arc::new(FakeStore::default())).await;
+    let of = |columns: &str, key: &str| table("users", &format!("id STRING NOT NULL, {columns}"), &[key], &[]);
+    for (def, path) in [
+        (of("v VARIANT NOT NULL", "v"), "v"),
+        (of("v MAP<VARIANT, INT>", "id"), "v"),
+        (of("v ARRAY<VARIANT> OPTIONS (as_set = true)", "id"), "v"),
+        (of("s STRUCT<v: ARRAY<VARIANT> OPTIONS (as_set = true)>", "id"), "s.v"),
+        (TableDef { ttl_column: Some("v".to_owned()), ..of("v VARIANT", "id") }, "v"),
+    ] {
+        match catalog.apply(def, false).await {
+            Err(CatalogError::Invalid(error)) => assert_eq!(error.path, path, "{error}"),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+    let columns = "v VARIANT, a ARRAY<VARIANT>, m MAP<STRING, VARIANT>, s STRUCT<v: VARIANT NOT NULL>";
+    catalog.apply(of(columns, "id"), false).await.unwrap();
+}

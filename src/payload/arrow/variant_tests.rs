@@ -22,15 +22,21 @@ fn variants() -> TableDef {
     table(vec![Field::new("v", DataType::Variant, true)])
 }
 
+/// What became of a value.
+type Outcome = Result<Value, (String, Reason)>;
+
+/// A value and its metadata in Spark's encoding.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// The column `v` of each row; null where the attribute is absent, or the reject's path and reason.
-fn stored(table: &TableDef, array: ArrayRef) -> Vec<Result<Value, (String, Reason)>> {
+fn stored(table: &TableDef, array: ArrayRef) -> Vec<Outcome> {
     let rows = rows(table, &batch(vec![("v", array)]), Some(CompressionType::ZSTD)).into_iter();
     rows.map(|row| row.map(|mut item| item["v"].take())).collect()
 }
 
 /// Variants as Spark gives them to Arrow: a struct of two binaries that are not null.
-fn encoded(variants: Vec<Option<(Vec<u8>, Vec<u8>)>>) -> StructArray {
-    let binaries = |of: fn(&(Vec<u8>, Vec<u8>)) -> &Vec<u8>| {
+fn encoded(variants: Vec<Option<Pair>>) -> StructArray {
+    let binaries = |of: fn(&Pair) -> &Vec<u8>| {
         let bytes = variants.iter().map(|variant| variant.as_ref().map_or(&[][..], |variant| of(variant)));
         Arc::new(BinaryArray::from_iter_values(bytes)) as ArrayRef
     };
@@ -42,7 +48,7 @@ fn encoded(variants: Vec<Option<(Vec<u8>, Vec<u8>)>>) -> StructArray {
     StructArray::new(fields, vec![binaries(|(value, _)| value), binaries(|(_, metadata)| metadata)], Some(nulls))
 }
 
-fn sample(sample: Sample) -> Option<(Vec<u8>, Vec<u8>)> {
+fn sample(sample: Sample) -> Option<Pair> {
     Some(encode(&sample, Style::default()))
 }
 
@@ -170,7 +176,7 @@ fn scalars_are_stored_as_they_are() {
     let s = |text: &str| Ok(json!({ "S": text }));
     let out_of_range = || Err(("v".to_owned(), Reason::OutOfRange));
     let decimals = Decimal128Array::from(vec![1250, 10_i128.pow(38)]);
-    let cases: Vec<(ArrayRef, Vec<Result<Value, (String, Reason)>>)> = vec![
+    let cases: Vec<(ArrayRef, Vec<Outcome>)> = vec![
         (Arc::new(BooleanArray::from(vec![true])), vec![Ok(json!({"BOOL": true}))]),
         (Arc::new(Int8Array::from(vec![Some(-1), None])), vec![n("-1"), Ok(Value::Null)]),
         (Arc::new(Int64Array::from(vec![i64::MIN])), vec![n("-9223372036854775808")]),

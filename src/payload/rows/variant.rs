@@ -1,7 +1,8 @@
 //! Positional values into variant columns: each is stored as what it is.
 //!
 //! A struct by position has no names of its own. A session that declares the column as a struct gives them; one that
-//! declares it as variant may send Spark's two binaries as a struct; any other struct rejects its row.
+//! declares it as variant, or as a struct of the binaries `value` and `metadata`, may send Spark's encoding as a struct; any
+//! other struct rejects its row.
 
 use super::{Kinded, Positional, entry_parts, kind, value_kind};
 use crate::payload::item::ItemWriter;
@@ -10,15 +11,17 @@ use crate::payload::plan::PlanError;
 use crate::payload::reject::{Reject, RejectReason};
 use crate::payload::variant::{ListWriter, ObjectWriter, VariantTarget, check_level};
 use crate::payload::wire::{Wire, WireError, WireValue};
-use crate::schema::DataType;
+use crate::schema::{DataType, Field};
 
 /// What the session's declared type says about values that go into a variant.
 #[derive(Debug)]
 pub(super) enum Natural {
     /// Nothing: values say what they are.
     Any,
-    /// A variant: a struct is Spark's pair of binaries.
+    /// A variant: a struct is Spark's pair of binaries, the value and the metadata.
     Pair,
+    /// A struct of the binaries `metadata` and `value`: the pair, the other way round.
+    PairReversed,
     /// What it says about the elements of a list or the values of a map.
     Elements(Box<Natural>),
     /// The names of a struct's fields by position.
@@ -41,8 +44,10 @@ impl Natural {
                     declared: "variant, whose maps have text for keys".to_owned(),
                 });
             }
+            // Arrow's rule, so that the same rows are stored the same, whichever way they come.
+            DataType::Struct(fields) if let Some(pair) = Self::pair(fields) => pair,
             DataType::Struct(fields) => {
-                let field = |field: &crate::schema::Field| {
+                let field = |field: &Field| {
                     let natural = Self::compile(&field.data_type, &format!("{path}.{}", field.name))?;
                     Ok((field.name.as_str().into(), natural))
                 };
@@ -50,6 +55,20 @@ impl Natural {
             }
             _ => Self::Any,
         })
+    }
+
+    /// The two fields that Spark's variants have outside Spark; `None` for any other struct.
+    fn pair(fields: &[Field]) -> Option<Self> {
+        match fields {
+            [first, second] if first.data_type == DataType::Binary && second.data_type == DataType::Binary => {
+                match (first.name.as_str(), second.name.as_str()) {
+                    ("value", "metadata") => Some(Self::Pair),
+                    ("metadata", "value") => Some(Self::PairReversed),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
     }
 
     fn element(&self) -> &Self {
@@ -65,7 +84,7 @@ impl Natural {
             Self::Struct(fields) => {
                 fields.iter().find(|(field, _)| **field == *name).map_or(&Self::Any, |(_, natural)| natural)
             }
-            Self::Any | Self::Pair => &Self::Any,
+            Self::Any | Self::Pair | Self::PairReversed => &Self::Any,
         }
     }
 }
@@ -111,7 +130,14 @@ impl<'a> Positional<'a, '_> {
             }
             (kind::STRUCT, WireValue::Bytes(message)) => match natural {
                 Natural::Struct(fields) => self.put_named(message, target, fields, level, writer),
-                Natural::Pair => self.put_pair(message, target, level, writer),
+                Natural::Pair => {
+                    let [value, metadata] = self.pair(message)?;
+                    target.put_encoded(writer, metadata, value, level)
+                }
+                Natural::PairReversed => {
+                    let [metadata, value] = self.pair(message)?;
+                    target.put_encoded(writer, metadata, value, level)
+                }
                 Natural::Any | Natural::Elements(_) => {
                     let message = "a struct has no names in a variant; send a map with text keys";
                     Err(Reject::new(RejectReason::TypeMismatch, message))
@@ -150,8 +176,8 @@ impl<'a> Positional<'a, '_> {
         object.finish(writer)
     }
 
-    /// Spark's binary encoding: the value, then the metadata.
-    fn put_pair(&self, message: &'a [u8], target: &VariantTarget, level: usize, writer: &mut ItemWriter) -> Put {
+    /// The two binaries of Spark's encoding.
+    fn pair(&self, message: &'a [u8]) -> Result<[&'a [u8]; 2], Box<Reject>> {
         let mut wire = Wire::new(message);
         let mut binaries = [None; 2];
         for binary in &mut binaries {
@@ -162,7 +188,7 @@ impl<'a> Positional<'a, '_> {
             }
         }
         match (binaries, self.note(wire.next_message())?) {
-            ([Some(value), Some(metadata)], None) => target.put_encoded(writer, metadata, value, level),
+            ([Some(first), Some(second)], None) => Ok([first, second]),
             _ => {
                 let message = "a struct in a variant must be Spark's two binaries, the value and its metadata; send a map \
                                with text keys for a struct with names";
@@ -202,7 +228,7 @@ mod tests {
     use crate::payload::variant::encoder::{any_sample, any_style, encode, stored};
     use crate::payload::variant::vectors::SPARK;
     use crate::proto::v1::{self, value::Kind};
-    use crate::schema::{Field, KeyDef, Schema, TableDef};
+    use crate::schema::{KeyDef, Schema, TableDef};
     use crate::store::WriteOp;
 
     type Outcome = Result<serde_json::Value, (String, RejectReason)>;
@@ -364,6 +390,21 @@ mod tests {
         assert_eq!(error.to_string(), expected);
         let error = plan(DataType::Long, DataType::Array { element: Box::new(DataType::Variant), contains_null: true });
         assert!(matches!(error, Err(PlanError::TypeMismatch { .. })));
+    }
+
+    #[test]
+    fn sparks_two_binaries_are_known_by_their_names_too() {
+        let of = |[first, second]: [&str; 2]| {
+            let binary = |name| Field::new(name, DataType::Binary, false);
+            DataType::Struct(vec![binary(first), binary(second)])
+        };
+        let (value, metadata) = (vec![5, b'a'], vec![1, 0, 0]);
+        let stored = Ok(json!({"S": "a"}));
+        let sent = pair(value.clone(), metadata.clone());
+        assert_eq!(put_as(DataType::Variant, of(["value", "metadata"]), sent.clone()), stored);
+        assert_eq!(put_as(DataType::Variant, of(["metadata", "value"]), pair(metadata, value)), stored);
+        let others = json!({"M": {"value": {"B": "BWE="}, "other": {"B": "AQAA"}}});
+        assert_eq!(put_as(DataType::Variant, of(["value", "other"]), sent), Ok(others));
     }
 
     #[test]

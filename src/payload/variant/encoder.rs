@@ -108,8 +108,10 @@ fn value_into(bytes: &mut Vec<u8>, sample: &Sample, names: &[&str], style: Style
         Sample::Double(value) => primitive(7, &value.to_le_bytes()),
         Sample::Float(value) => primitive(14, &value.to_le_bytes()),
         Sample::Decimal(value, scale) => match value.unsigned_abs() {
-            ..1_000_000_000 => primitive(8, &[&[*scale][..], &(*value as i32).to_le_bytes()].concat()),
-            ..1_000_000_000_000_000_000 => primitive(9, &[&[*scale][..], &(*value as i64).to_le_bytes()].concat()),
+            0..1_000_000_000 => primitive(8, &[&[*scale][..], &(*value as i32).to_le_bytes()].concat()),
+            1_000_000_000..1_000_000_000_000_000_000 => {
+                primitive(9, &[&[*scale][..], &(*value as i64).to_le_bytes()].concat())
+            }
             _ => primitive(10, &[&[*scale][..], &value.to_le_bytes()].concat()),
         },
         Sample::Text(text) if text.len() < 64 && !style.long_text => {
