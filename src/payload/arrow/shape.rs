@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, FieldRef, IntervalUnit};
 
 use super::schema::dictionary_id;
-use super::variant::{element_type, field_type, map_value_type, value_and_metadata};
+use super::variant::{element_type, field_type, is_variant, map_value_type};
 use crate::payload::PlanError;
 use crate::payload::leaf::{Leaf, ValueKind};
 use crate::payload::target::{StructTarget, Target};
@@ -84,9 +84,7 @@ impl Compiler {
             (_, ArrowType::Null) => Ok(Shape::Plain),
             (Target::Variant(target), _) => self.variant(target, field, spark, path, level),
             // Two binaries to Arrow; storing them as such would hide the value that Spark means.
-            (_, ArrowType::Struct(fields))
-                if spark == Some(&DataType::Variant) && value_and_metadata(fields).is_some() =>
-            {
+            (_, ArrowType::Struct(fields)) if is_variant(fields, spark) => {
                 let declared = target.describe().to_owned();
                 Err(PlanError::TypeMismatch { path: path.to_owned(), found: "variant".to_owned(), declared })
             }

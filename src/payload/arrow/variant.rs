@@ -1,8 +1,9 @@
 //! Arrow values into variant columns.
 //!
-//! Spark ships a variant as a struct of two binaries, `value` and `metadata`, without a mark: the session's Spark schema
-//! says which such structs are variants; without one, every such struct in a variant column is. Other values are stored as
-//! what they are: scalars, lists, structs by the names of their fields, maps with text for keys.
+//! Spark ships a variant as a struct of two binaries, `value` and `metadata`. The session's Spark schema says which such
+//! structs are variants; without one, every such struct in a variant column is. (Spark 4 also marks the field `metadata`,
+//! other writers do not; the mark keeps a variant out of columns of other types.) Other values are stored as what they are:
+//! scalars, lists, structs by the names of their fields, maps with text for keys.
 
 use std::sync::Arc;
 
@@ -30,6 +31,15 @@ pub(super) fn value_and_metadata(fields: &Fields) -> Option<[usize; 2]> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// Whether Spark means a variant by a struct: its schema says so, or without one the mark that it puts on `metadata`.
+pub(super) fn is_variant(fields: &Fields, spark: Option<&DataType>) -> bool {
+    let Some([_, metadata]) = value_and_metadata(fields) else { return false };
+    match spark {
+        Some(spark) => *spark == DataType::Variant,
+        None => fields[metadata].metadata().get("variant").is_some_and(|mark| mark == "true"),
     }
 }
 

@@ -261,6 +261,23 @@ fn sparks_schema_decides_what_two_binaries_are() {
 }
 
 #[test]
+fn a_column_that_spark_marks_is_never_two_binaries() {
+    let marked = ArrowField::new("metadata", ArrowType::Binary, false)
+        .with_metadata([("variant".to_owned(), "true".to_owned())]);
+    let binary = |bytes: &[u8]| Arc::new(BinaryArray::from_iter_values([bytes])) as ArrayRef;
+    let fields = Fields::from(vec![ArrowField::new("value", ArrowType::Binary, false), marked]);
+    let array: ArrayRef = Arc::new(StructArray::new(fields, vec![binary(&[4]), binary(&[1, 0, 0])], None));
+    assert_eq!(stored(&variants(), array.clone()), [Ok(json!({"BOOL": true}))]);
+    let fields = ["value", "metadata"].map(|name| Field::new(name, DataType::Binary, false)).to_vec();
+    let table = table(vec![Field::new("v", DataType::Struct(fields), true)]);
+    let (schema, _) = ipc(&batch(vec![("v", array)]), None);
+    let incoming = IncomingArrow::parse(&schema).unwrap();
+    let plan = Plan::compile(&table, incoming.schema(), WriteOp::Put, 1).unwrap();
+    let error = ArrowPlan::compile(&plan, incoming).unwrap_err().to_string();
+    assert_eq!(error, "column `v`: variant does not fit the declared type struct");
+}
+
+#[test]
 fn sparks_schema_decides_inside_lists_structs_and_maps_too() {
     let pair = encoded(vec![sample(Sample::Integer(1))]);
     let field = Arc::new(ArrowField::new_list_field(pair.data_type().clone(), true));
