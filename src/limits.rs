@@ -48,6 +48,8 @@ pub const ARROW_SCHEMA_MAX_TABLES: usize = 64 * 1024;
 pub const ARROW_BATCH_MAX_TABLES: usize = 1024;
 /// Outcomes in one Ack (chosen: about 64 KiB of text).
 pub const ACK_MAX_OUTCOMES: usize = 500;
+/// Coercion rules that a receipt lists (chosen: a table of hundreds of columns, each with a few rules).
+pub const RECEIPT_MAX_COERCIONS: usize = 1_000;
 /// Columns of a table or a session (chosen; Spark tables of features have hundreds).
 pub const MAX_COLUMNS: usize = 4_096;
 

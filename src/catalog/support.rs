@@ -2,11 +2,11 @@
 
 use super::CatalogError;
 use crate::schema::types::SchemaError;
-use crate::schema::{DataType, Field, StoreAssignment, TableDef};
+use crate::schema::{DataType, Field, TableDef};
 
 /// Refuses the options that this server does not carry out.
 pub(super) fn check(def: &TableDef) -> Result<(), CatalogError> {
-    let unsupported: [(bool, &str, &str); 9] = [
+    let unsupported: [(bool, &str, &str); 7] = [
         (
             def.sequence_by.is_some(),
             "sequence_by",
@@ -25,16 +25,6 @@ pub(super) fn check(def: &TableDef) -> Result<(), CatalogError> {
             def.max_write_units > 0,
             "max_write_units",
             "pacing below DynamoDB's own limits is not supported yet; `dynamodb.max_on_demand_write_units` makes DynamoDB itself hold a ceiling",
-        ),
-        (
-            def.store_assignment == StoreAssignment::Ansi,
-            "store_assignment",
-            "ANSI is not supported yet; leave it out or say STRICT",
-        ),
-        (
-            def.store_assignment == StoreAssignment::Legacy,
-            "store_assignment",
-            "LEGACY is not supported yet; leave it out or say STRICT",
         ),
     ];
     if let Some((_, option, reason)) = unsupported.into_iter().find(|(asked, ..)| *asked) {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::coercion::Tally;
 use super::item::{ItemWriter, Mark};
 use super::reject::{Reject, RowReject};
 use crate::store::{WriteItem, WriteOp};
@@ -26,6 +27,8 @@ pub struct Chunk {
     pub rows: Vec<EncodedRow>,
     /// The rejected rows, in the batch's order.
     pub rejects: Vec<RowReject>,
+    /// Coercions of the rows.
+    pub coercions: Tally,
     /// Memory that the chunk holds, in bytes.
     pub memory_bytes: usize,
 }
@@ -33,7 +36,7 @@ pub struct Chunk {
 /// What a lane needs beside a row's text: an estimate of its bookkeeping, in bytes.
 const ROW_OVERHEAD_BYTES: usize = 192;
 /// What a reject holds on the way to its outcome: an estimate, in bytes.
-const REJECT_OVERHEAD_BYTES: usize = 256;
+const REJECT_OVERHEAD_BYTES: usize = 384;
 
 /// Collects rows into a chunk.
 #[derive(Debug)]
@@ -43,6 +46,7 @@ pub struct ChunkBuilder {
     spans: Vec<Span>,
     rejects: Vec<RowReject>,
     rejected_bytes: usize,
+    coercions: Tally,
 }
 
 #[derive(Debug)]
@@ -69,7 +73,13 @@ pub struct RowShape {
 impl ChunkBuilder {
     /// A builder with room for so many bytes.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { writer: ItemWriter::with_capacity(bytes), spans: Vec::new(), rejects: Vec::new(), rejected_bytes: 0 }
+        Self {
+            writer: ItemWriter::with_capacity(bytes),
+            spans: Vec::new(),
+            rejects: Vec::new(),
+            rejected_bytes: 0,
+            coercions: Tally::default(),
+        }
     }
 
     /// Whether the chunk should be handed on: it holds about as many bytes as wanted, or as much work went into rows that
@@ -88,6 +98,7 @@ impl ChunkBuilder {
         match row {
             Ok(shape) => {
                 let end = self.writer.len();
+                self.coercions.count(self.writer.coercions());
                 self.spans.push(Span { start: start_len, end, row_index, shape });
             }
             Err(reject) => {
@@ -114,6 +125,7 @@ impl ChunkBuilder {
             partition_hash: span.shape.partition_hash,
             key_hash: span.shape.key_hash,
         };
-        Chunk { rows: self.spans.into_iter().map(row).collect(), rejects: self.rejects, memory_bytes }
+        let rows = self.spans.into_iter().map(row).collect();
+        Chunk { rows, rejects: self.rejects, coercions: self.coercions, memory_bytes }
     }
 }

@@ -6,11 +6,14 @@
 
 use base64::Engine as _;
 
+use super::coercion::RuleId;
+
 /// Appends values in DynamoDB's JSON.
 #[derive(Debug, Default)]
 pub struct ItemWriter {
     buffer: Vec<u8>,
     item_bytes: usize,
+    coerced: Vec<RuleId>,
 }
 
 /// A point to go back to.
@@ -18,12 +21,13 @@ pub struct ItemWriter {
 pub struct Mark {
     length: usize,
     item_bytes: usize,
+    coerced: usize,
 }
 
 impl ItemWriter {
     /// A writer whose buffer starts at this capacity.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { buffer: Vec::with_capacity(bytes), item_bytes: 0 }
+        Self { buffer: Vec::with_capacity(bytes), ..Self::default() }
     }
 
     /// Everything written so far.
@@ -54,17 +58,30 @@ impl ItemWriter {
     /// Starts counting a new item.
     pub fn begin_item(&mut self) {
         self.item_bytes = 0;
+        self.coerced.clear();
+    }
+
+    /// Notes that a value of the item was coerced.
+    #[inline]
+    pub fn coerced(&mut self, rule: RuleId) {
+        self.coerced.push(rule);
+    }
+
+    /// The coercions of the item begun last.
+    pub fn coercions(&self) -> &[RuleId] {
+        &self.coerced
     }
 
     /// Remembers this point.
     pub fn mark(&self) -> Mark {
-        Mark { length: self.buffer.len(), item_bytes: self.item_bytes }
+        Mark { length: self.buffer.len(), item_bytes: self.item_bytes, coerced: self.coerced.len() }
     }
 
     /// Forgets everything since the mark.
     pub fn rewind(&mut self, mark: Mark) {
         self.buffer.truncate(mark.length);
         self.item_bytes = mark.item_bytes;
+        self.coerced.truncate(mark.coerced);
     }
 
     /// Appends punctuation, or a name that was escaped beforehand; counts nothing.
@@ -88,6 +105,15 @@ impl ItemWriter {
         self.count(text.len());
     }
 
+    /// `{"S":"..."}` of ASCII text in which nothing is to be escaped.
+    #[inline]
+    pub fn plain(&mut self, text: &[u8]) {
+        self.raw(b"{\"S\":\"");
+        self.raw(text);
+        self.raw(b"\"}");
+        self.count(text.len());
+    }
+
     /// `{"N":"..."}` of an integer.
     #[inline]
     pub fn integer(&mut self, value: i64) {
@@ -102,6 +128,30 @@ impl ItemWriter {
         self.raw(digits.as_bytes());
         self.raw(b"\"}");
         self.count(number_size(digits.as_bytes()));
+    }
+
+    /// `"..."`, an element of a set of text.
+    pub fn set_text(&mut self, text: &str) {
+        self.raw(b"\"");
+        self.escaped(text);
+        self.raw(b"\"");
+        self.count(text.len());
+    }
+
+    /// `"..."`, an element of a set of numbers.
+    pub fn set_number(&mut self, digits: &str) {
+        self.raw(b"\"");
+        self.raw(digits.as_bytes());
+        self.raw(b"\"");
+        self.count(number_size(digits.as_bytes()));
+    }
+
+    /// `"..."`, an element of a set of binaries.
+    pub fn set_binary(&mut self, bytes: &[u8]) {
+        self.raw(b"\"");
+        self.base64(bytes);
+        self.raw(b"\"");
+        self.count(bytes.len());
     }
 
     /// `{"BOOL":...}`

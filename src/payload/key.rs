@@ -2,43 +2,66 @@
 //!
 //! Components are joined by U+0000. Inside a component U+0000 becomes U+0001 U+0001 and U+0001 becomes U+0001 U+0002, so no
 //! component holds the separator, and because the separator is smaller than every escaped character, a shorter component
-//! sorts first. Numbers are fixed-width hexadecimal of the value with its sign bit flipped. Callers: `leaf`.
+//! sorts first. Numbers are fixed-width hexadecimal of the value with its sign bit flipped. Callers: `plan`, `leaf`.
 
-/// Between two components.
-pub const SEPARATOR: char = '\u{0}';
+use super::item::ItemWriter;
+
+/// Begins the attribute.
+pub fn begin(writer: &mut ItemWriter) {
+    writer.raw(b"{\"S\":\"");
+}
+
+/// Goes on to the next component.
+pub fn separate(writer: &mut ItemWriter) {
+    writer.raw(b"\\u0000");
+    writer.count(1);
+}
+
+/// Ends the attribute.
+pub fn end(writer: &mut ItemWriter) {
+    writer.raw(b"\"}");
+}
 
 /// Appends a text component.
-pub fn push_text(out: &mut String, text: &str) {
-    for character in text.chars() {
-        match character {
-            '\u{0}' => out.push_str("\u{1}\u{1}"),
-            '\u{1}' => out.push_str("\u{1}\u{2}"),
-            other => out.push(other),
-        }
+pub fn push_text(writer: &mut ItemWriter, text: &str) {
+    let mut rest = text;
+    while let Some(at) = rest.find(['\u{0}', '\u{1}']) {
+        writer.escaped(&rest[..at]);
+        writer.count(at + 2);
+        // Both characters have one byte.
+        writer.raw(if rest.as_bytes()[at] == 0 { b"\\u0001\\u0001" } else { b"\\u0001\\u0002" });
+        rest = &rest[at + 1..];
     }
+    writer.escaped(rest);
+    writer.count(rest.len());
 }
 
 /// Appends an integer component: 16 hexadecimal digits.
-pub fn push_integer(out: &mut String, value: i64) {
-    push_hex(out, &((value as u64) ^ (1 << 63)).to_be_bytes());
+pub fn push_integer(writer: &mut ItemWriter, value: i64) {
+    push_binary(writer, &((value as u64) ^ (1 << 63)).to_be_bytes());
 }
 
 /// Appends a decimal component, given at its column's scale: 32 hexadecimal digits.
-pub fn push_decimal(out: &mut String, unscaled: i128) {
-    push_hex(out, &((unscaled as u128) ^ (1 << 127)).to_be_bytes());
+pub fn push_decimal(writer: &mut ItemWriter, unscaled: i128) {
+    push_binary(writer, &((unscaled as u128) ^ (1 << 127)).to_be_bytes());
+}
+
+/// Appends a component of a finite double: 16 hexadecimal digits. A float's is that of the double that it is.
+pub fn push_double(writer: &mut ItemWriter, value: f64) {
+    // Zero has two forms and is one key.
+    let bits = (value + 0.0).to_bits();
+    // Negative ones sort by their bits the other way round.
+    let ordered = if bits >> 63 == 0 { bits ^ (1 << 63) } else { !bits };
+    push_binary(writer, &ordered.to_be_bytes());
 }
 
 /// Appends a binary component: two hexadecimal digits a byte.
-pub fn push_binary(out: &mut String, bytes: &[u8]) {
-    push_hex(out, bytes);
-}
-
-fn push_hex(out: &mut String, bytes: &[u8]) {
+pub fn push_binary(writer: &mut ItemWriter, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
-        out.push(HEX[(byte >> 4) as usize] as char);
-        out.push(HEX[(byte & 15) as usize] as char);
+        writer.raw(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
+    writer.count(bytes.len() * 2);
 }
 
 #[cfg(test)]
@@ -47,14 +70,32 @@ mod tests {
 
     use super::*;
 
+    /// The attribute's text.
+    fn text(write: impl FnOnce(&mut ItemWriter)) -> String {
+        let mut writer = ItemWriter::default();
+        begin(&mut writer);
+        write(&mut writer);
+        end(&mut writer);
+        let json: serde_json::Value = serde_json::from_slice(writer.as_slice()).unwrap();
+        let text = json["S"].as_str().unwrap().to_owned();
+        assert_eq!(writer.item_bytes(), text.len());
+        text
+    }
+
     fn joined(a: &str, number: i64, b: &str) -> String {
-        let mut out = String::new();
-        push_text(&mut out, a);
-        out.push(SEPARATOR);
-        push_integer(&mut out, number);
-        out.push(SEPARATOR);
-        push_text(&mut out, b);
-        out
+        text(|writer| {
+            push_text(writer, a);
+            separate(writer);
+            push_integer(writer, number);
+            separate(writer);
+            push_text(writer, b);
+        })
+    }
+
+    /// The components of a joined text: what makes it unambiguous is that this can be written.
+    fn split(joined: &str) -> Vec<String> {
+        let unescaped = |part: &str| part.replace("\u{1}\u{1}", "\u{0}").replace("\u{1}\u{2}", "\u{1}");
+        joined.split('\u{0}').map(unescaped).collect()
     }
 
     proptest! {
@@ -69,11 +110,28 @@ mod tests {
         }
 
         #[test]
+        fn components_come_back_out_of_a_joined_key(a in any::<String>(), n in any::<i64>(), b in "[\u{0}-\u{3}]{0,6}") {
+            let key = joined(&a, n, &b);
+            let parts = split(&key);
+            prop_assert_eq!(parts.len(), 3);
+            prop_assert_eq!(&parts[0], &a);
+            prop_assert_eq!(u64::from_str_radix(&parts[1], 16).unwrap() ^ (1 << 63), n as u64);
+            prop_assert_eq!(&parts[2], &b);
+        }
+
+        #[test]
         fn decimal_components_sort_as_numbers(a in any::<i128>(), b in any::<i128>()) {
-            let (mut x, mut y) = (String::new(), String::new());
-            push_decimal(&mut x, a);
-            push_decimal(&mut y, b);
-            prop_assert_eq!(x.cmp(&y), a.cmp(&b));
+            let part = |value| text(|writer| push_decimal(writer, value));
+            prop_assert_eq!(part(a).cmp(&part(b)), a.cmp(&b));
+        }
+
+        #[test]
+        fn double_components_sort_as_numbers(
+            a in prop::num::f64::NORMAL | prop::num::f64::ZERO | prop::num::f64::NEGATIVE | prop::num::f64::SUBNORMAL,
+            b in prop::num::f64::NORMAL | prop::num::f64::ZERO | prop::num::f64::NEGATIVE | prop::num::f64::SUBNORMAL,
+        ) {
+            let part = |value| text(|writer| push_double(writer, value));
+            prop_assert_eq!(part(a).cmp(&part(b)), a.partial_cmp(&b).unwrap());
         }
     }
 }

@@ -9,7 +9,9 @@
 //! and canonical, so that equal keys have equal text; a rejected row leaves no trace in the buffer.
 
 pub mod arrow;
+pub mod cast;
 pub mod chunk;
+pub mod coercion;
 pub mod decode;
 pub mod item;
 pub mod key;
@@ -25,6 +27,7 @@ pub mod variant;
 pub mod wire;
 
 pub use chunk::{Chunk, EncodedRow};
+pub use coercion::{RuleBook, Tally};
 pub use plan::{Plan, PlanError};
 pub use reject::{Reject, RejectReason, RowReject};
 

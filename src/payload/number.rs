@@ -2,6 +2,8 @@
 //!
 //! Pure functions. Decimals are an unscaled `i128` and a scale (digits after the point), which holds DynamoDB's 38 digits.
 
+use smallvec::SmallVec;
+
 use crate::limits::{NUMBER_MAX_DIGITS, NUMBER_MAX_EXPONENT, NUMBER_MIN_EXPONENT};
 
 /// A decimal number: `unscaled * 10^-scale`.
@@ -13,6 +15,15 @@ pub struct Decimal {
     pub scale: i32,
 }
 
+/// No number of any column has more digits after its point, or zeros before it: a double's smallest is 4.9E-324. It bounds
+/// what the few bytes of an exponent can unfold to.
+const SCALE_MAX: u32 = 400;
+/// The smallest number of 38 digits.
+const LEAST_OF_38_DIGITS: u128 = 10u128.pow(37);
+
+/// Years that the calendar's arithmetic is asked for: the dates of 32 bits of days, and more.
+const YEAR_MAX: u64 = 10_000_000;
+
 /// Microseconds in a day.
 pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// Microseconds in a second.
@@ -21,6 +32,15 @@ pub const MICROS_PER_SECOND: i64 = 1_000_000;
 impl Decimal {
     /// Reads `-12.50`, `1e3`, `.5`; `None` where the text is no number or has more than 38 significant digits.
     pub fn parse(text: &str) -> Option<Self> {
+        Self::read(text, false)
+    }
+
+    /// As [`parse`](Self::parse), but digits behind the point that are beyond the 38th significant one are cut off.
+    pub fn parse_cut(text: &str) -> Option<Self> {
+        Self::read(text, true)
+    }
+
+    fn read(text: &str, cut: bool) -> Option<Self> {
         let (mantissa, exponent) = match text.find(['e', 'E']) {
             Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
             None => (text, 0),
@@ -37,6 +57,9 @@ impl Decimal {
                 b'.' if !after_point => after_point = true,
                 b'0'..=b'9' => {
                     any = true;
+                    if cut && after_point && unscaled.unsigned_abs() >= LEAST_OF_38_DIGITS {
+                        continue;
+                    }
                     scale += i32::from(after_point);
                     // Zeros wait for a digit to follow them: a store may write 1E+90 as ninety of them.
                     trailing_zeros += 1;
@@ -55,6 +78,9 @@ impl Decimal {
             return None;
         }
         let scale = scale.checked_sub(trailing_zeros)?.checked_sub(exponent)?;
+        if unscaled != 0 && scale.unsigned_abs() > SCALE_MAX {
+            return None;
+        }
         Some(Self { unscaled: if negative { -unscaled } else { unscaled }, scale })
     }
 
@@ -89,6 +115,30 @@ impl Decimal {
         Self { unscaled, scale }
     }
 
+    /// The value without its digits after the point, and whether it had none but zeros.
+    pub fn truncated(self) -> Option<(i128, bool)> {
+        if self.scale <= 0 {
+            return Some((self.rescale(0)?.unscaled, true));
+        }
+        // A divisor that no `i128` holds is above every value.
+        let Some(divisor) = power_of_ten(self.scale) else { return Some((0, self.unscaled == 0)) };
+        Some((self.unscaled / divisor, self.unscaled % divisor == 0))
+    }
+
+    /// The value rounded to a scale, halves away from zero; `None` where it is too large.
+    pub fn rounded_half_up(self, scale: i32) -> Option<Self> {
+        let shift = self.scale.checked_sub(scale)?;
+        if shift <= 0 {
+            return self.rescale(scale);
+        }
+        let Some(divisor) = power_of_ten(shift) else { return Some(Self { unscaled: 0, scale }) };
+        let (quotient, rest) = (self.unscaled / divisor, self.unscaled % divisor);
+        // `2 * rest` could overflow; a half is compared from the other side.
+        let up = rest.unsigned_abs() >= divisor.unsigned_abs() - rest.unsigned_abs();
+        let unscaled = if up { quotient + self.unscaled.signum() } else { quotient };
+        Some(Self { unscaled, scale })
+    }
+
     /// Significant digits, at least 1.
     pub fn digits(self) -> u32 {
         self.unscaled.unsigned_abs().checked_ilog10().unwrap_or(0) + 1
@@ -110,19 +160,54 @@ impl Decimal {
 
     /// The text without exponent, with as many digits after the point as the scale says.
     pub fn plain_text(self) -> String {
-        let sign = if self.unscaled < 0 { "-" } else { "" };
-        let digits = self.unscaled.unsigned_abs().to_string();
-        if self.scale <= 0 {
-            let zeros = if self.unscaled == 0 { 0 } else { self.scale.unsigned_abs() as usize };
-            return format!("{sign}{digits}{}", "0".repeat(zeros));
+        Plain::of(self).as_str().to_owned()
+    }
+}
+
+/// A short ASCII text on the stack.
+#[derive(Debug, Default)]
+pub struct Plain(SmallVec<[u8; 96]>);
+
+impl Plain {
+    /// A decimal's text without exponent, with as many digits after the point as its scale says.
+    pub fn of(value: Decimal) -> Self {
+        let mut text = Self::default();
+        if value.unscaled < 0 {
+            text.0.push(b'-');
         }
-        let scale = self.scale as usize;
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(value.unscaled.unsigned_abs()).as_bytes();
+        let zeros = |text: &mut Self, count: usize| text.0.resize(text.0.len() + count, b'0');
+        if value.scale <= 0 {
+            text.0.extend_from_slice(digits);
+            zeros(&mut text, if value.unscaled == 0 { 0 } else { value.scale.unsigned_abs() as usize });
+            return text;
+        }
+        let scale = value.scale as usize;
         if digits.len() > scale {
             let (whole, fraction) = digits.split_at(digits.len() - scale);
-            format!("{sign}{whole}.{fraction}")
+            text.0.extend_from_slice(whole);
+            text.0.push(b'.');
+            text.0.extend_from_slice(fraction);
         } else {
-            format!("{sign}0.{}{digits}", "0".repeat(scale - digits.len()))
+            text.0.extend_from_slice(b"0.");
+            zeros(&mut text, scale - digits.len());
+            text.0.extend_from_slice(digits);
         }
+        text
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // Only ASCII, or a `str` as a whole, is ever written.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Write for Plain {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }
 
@@ -164,7 +249,7 @@ pub fn civil_from_days(days: i64) -> (i64, u32, u32) {
 
 /// Days since 1970-01-01 of a civil day; `None` where there is no such day.
 pub fn days_from_civil(year: i64, month: u32, day: u32) -> Option<i64> {
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || year.unsigned_abs() > 400_000 {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || year.unsigned_abs() > YEAR_MAX {
         return None;
     }
     let shifted_year = year - i64::from(month <= 2);
@@ -178,18 +263,50 @@ pub fn days_from_civil(year: i64, month: u32, day: u32) -> Option<i64> {
 }
 
 /// `YYYY-MM-DD`; `None` outside the years 0 to 9999, whose text would not sort.
-pub fn date_text(days: i64) -> Option<String> {
+pub fn date_ascii(days: i64) -> Option<[u8; 10]> {
     let (year, month, day) = civil_from_days(days);
-    (0..=9999).contains(&year).then(|| format!("{year:04}-{month:02}-{day:02}"))
+    if !(0..=9999).contains(&year) {
+        return None;
+    }
+    let mut text = *b"0000-00-00";
+    // In range, as was just seen.
+    two_digits(&mut text[0..2], year as u32 / 100);
+    two_digits(&mut text[2..4], year as u32 % 100);
+    two_digits(&mut text[5..7], month);
+    two_digits(&mut text[8..10], day);
+    Some(text)
 }
 
-/// `YYYY-MM-DDTHH:MM:SS.ffffff`; `None` outside the years 0 to 9999.
-pub fn timestamp_text(micros: i64) -> Option<String> {
-    let date = date_text(micros.div_euclid(MICROS_PER_DAY))?;
+/// `YYYY-MM-DDTHH:MM:SS.ffffffZ`; `None` outside the years 0 to 9999. Without its last byte it has no zone.
+pub fn timestamp_ascii(micros: i64) -> Option<[u8; 27]> {
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
+    text[..10].copy_from_slice(&date_ascii(micros.div_euclid(MICROS_PER_DAY))?);
     let in_day = micros.rem_euclid(MICROS_PER_DAY);
-    let (seconds, fraction) = (in_day / MICROS_PER_SECOND, in_day % MICROS_PER_SECOND);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    Some(format!("{date}T{hour:02}:{minute:02}:{second:02}.{fraction:06}"))
+    // Below 86,400 and 1,000,000.
+    let (seconds, fraction) = ((in_day / MICROS_PER_SECOND) as u32, (in_day % MICROS_PER_SECOND) as u32);
+    two_digits(&mut text[11..13], seconds / 3600);
+    two_digits(&mut text[14..16], seconds / 60 % 60);
+    two_digits(&mut text[17..19], seconds % 60);
+    two_digits(&mut text[20..22], fraction / 10_000);
+    two_digits(&mut text[22..24], fraction / 100 % 100);
+    two_digits(&mut text[24..26], fraction % 100);
+    Some(text)
+}
+
+/// Writes a number below 100.
+fn two_digits(text: &mut [u8], number: u32) {
+    text[0] = b'0' + (number / 10) as u8;
+    text[1] = b'0' + (number % 10) as u8;
+}
+
+/// [`date_ascii`] as text.
+pub fn date_text(days: i64) -> Option<String> {
+    date_ascii(days).map(|text| String::from_utf8_lossy(&text).into_owned())
+}
+
+/// [`timestamp_ascii`] as text, without zone.
+pub fn timestamp_text(micros: i64) -> Option<String> {
+    timestamp_ascii(micros).map(|text| String::from_utf8_lossy(&text[..26]).into_owned())
 }
 
 /// Reads `YYYY-MM-DD`.

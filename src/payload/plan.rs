@@ -5,14 +5,17 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use super::cast::Mode;
 use super::chunk::{ChunkBuilder, RowShape};
+use super::coercion::{RuleBook, RuleId};
 use super::item::{ItemWriter, name_json};
-use super::leaf::{Leaf, Presence, Put, Role, check_key_length};
+use super::key;
+use super::leaf::{Leaf, Policies, Presence, Put, Role, check_key_length};
 use super::nested::{check_item_size, item_too_large};
 use super::reject::{Reject, RejectReason};
 use super::target::{StructTarget, Target, TargetField, UnsupportedType, null_not_allowed};
 use crate::limits::{PARTITION_KEY_MAX_BYTES, SORT_KEY_MAX_BYTES};
-use crate::schema::{Field, Schema, TableDef, UnknownFields};
+use crate::schema::{DataType, Field, Schema, TableDef, UnknownFields};
 use crate::store::WriteOp;
 
 /// The values of one incoming row, by the position of their column.
@@ -30,7 +33,9 @@ pub struct Plan {
     keys: Vec<KeyAttributePlan>,
     columns: Vec<ColumnPlan>,
     incoming: Schema,
-    unknown_columns: Vec<String>,
+    /// The session's columns that the table does not have and whose values are dropped, each with its rule.
+    unknown_columns: Vec<(String, RuleId)>,
+    rules: RuleBook,
     hasher: foldhash::fast::FixedState,
 }
 
@@ -100,7 +105,7 @@ pub enum PlanError {
     #[error(transparent)]
     Unsupported(#[from] UnsupportedType),
     /// An incoming type that no value of can fit.
-    #[error("column `{path}`: {found} does not fit the declared type {declared}")]
+    #[error("column `{path}`: {found} does not fit the declared type {declared}{}{hint}", if hint.is_empty() { "" } else { "; " })]
     TypeMismatch {
         /// The path.
         path: String,
@@ -108,6 +113,8 @@ pub enum PlanError {
         found: String,
         /// What the table declares.
         declared: String,
+        /// What to do about it; may be empty.
+        hint: &'static str,
     },
 }
 
@@ -121,6 +128,7 @@ impl PlanError {
                 "struct of {}",
                 target.fields.iter().map(|field| &*field.name).collect::<Vec<_>>().join(", ")
             ),
+            hint: "leave it out, add it to the table, or let the table have `unknown_fields: drop`",
         }
     }
 }
@@ -142,10 +150,22 @@ impl Plan {
             });
         }
 
+        let mut rules = RuleBook::default();
+        let unknown_columns = unknown_columns.into_iter().map(|name| {
+            let rule = rules.dropped(&name);
+            (name, rule)
+        });
+        let unknown_columns = unknown_columns.collect();
+        let mut policies = Policies {
+            mode: Mode(table.store_assignment),
+            unknown_fields: table.unknown_fields,
+            show_values: table.show_values_in_outcomes,
+            rules: &mut rules,
+        };
         let mut keys = Vec::with_capacity(2);
-        keys.push(key_attribute(table, &table.key.partition, true, position)?);
+        keys.push(key_attribute(table, &table.key.partition, true, incoming, &mut policies)?);
         if !table.key.sort.is_empty() {
-            keys.push(key_attribute(table, &table.key.sort, false, position)?);
+            keys.push(key_attribute(table, &table.key.sort, false, incoming, &mut policies)?);
         }
 
         let mut columns = Vec::new();
@@ -155,7 +175,10 @@ impl Plan {
                     continue;
                 }
                 match position(&field.name) {
-                    Some(incoming) => columns.push(ColumnPlan { incoming, field: compile_column(table, field)? }),
+                    Some(at) => {
+                        let field = compile_column(table, field, &incoming.fields[at].data_type, &mut policies)?;
+                        columns.push(ColumnPlan { incoming: at, field });
+                    }
                     None if field.nullable => {}
                     None => {
                         return Err(PlanError::MissingColumn { table: table.name.clone(), column: field.name.clone() });
@@ -164,7 +187,7 @@ impl Plan {
             }
         }
         let hasher = foldhash::fast::FixedState::with_seed(hash_seed);
-        Ok(Self { op, keys, columns, incoming: incoming.clone(), unknown_columns, hasher })
+        Ok(Self { op, keys, columns, incoming: incoming.clone(), unknown_columns, rules, hasher })
     }
 
     /// The session's columns, in order.
@@ -173,8 +196,13 @@ impl Plan {
     }
 
     /// The session's columns that the table does not have and whose values are dropped.
-    pub fn unknown_columns(&self) -> &[String] {
-        &self.unknown_columns
+    pub fn unknown_columns(&self) -> impl Iterator<Item = &str> {
+        self.unknown_columns.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The coercions that rows of the session can have.
+    pub fn rules(&self) -> &RuleBook {
+        &self.rules
     }
 
     /// For each incoming column that is used: its position, the table's name of it, and what it is used for. The column of
@@ -220,11 +248,16 @@ impl Plan {
             match source.put(column.incoming, &column.field.target, writer) {
                 Ok(Presence::Written) => {}
                 Ok(Presence::Null) if column.field.nullable => writer.rewind(mark),
-                Ok(Presence::Null) => return Err(null_not_allowed().in_field(&column.field.name)),
+                Ok(Presence::Null) => {
+                    return Err(null_not_allowed(column.field.target.describe()).in_field(&column.field.name));
+                }
                 // It is the item that is too large, wherever that was seen first.
                 Err(reject) if reject.reason == RejectReason::ItemTooLarge => return Err(item_too_large()),
                 Err(reject) => return Err(reject.in_field(&column.field.name)),
             }
+        }
+        for (_, rule) in &self.unknown_columns {
+            writer.coerced(*rule);
         }
         writer.raw(b"}");
         check_item_size(writer)?;
@@ -252,7 +285,9 @@ impl KeyAttributePlan {
         let put_part = |part: &KeyPart, writer: &mut ItemWriter| {
             match source.put_leaf(part.incoming, &part.leaf, writer) {
                 Ok(Presence::Written) => Ok(()),
-                Ok(Presence::Null) => Err(Reject::new(RejectReason::NullNotAllowed, "a key must not be null")),
+                Ok(Presence::Null) => Err(Reject::new(RejectReason::NullNotAllowed, "a key must not be null")
+                    .of_types(part.leaf.declared(), "null")
+                    .hint("every row needs its whole key")),
                 Err(reject) => Err(reject),
             }
             .map_err(|reject| reject.in_field(&part.column_name))
@@ -260,35 +295,41 @@ impl KeyAttributePlan {
         if let [part] = &self.parts[..] {
             return put_part(part, writer);
         }
-        writer.raw(b"{\"S\":\"");
+        key::begin(writer);
         let before = writer.item_bytes();
         for (index, part) in self.parts.iter().enumerate() {
             if index > 0 {
-                writer.raw(b"\\u0000");
-                writer.count(1);
+                key::separate(writer);
             }
             put_part(part, writer)?;
         }
-        writer.raw(b"\"}");
+        key::end(writer);
         check_key_length(writer.item_bytes() - before, self.limit_bytes).map_err(|reject| reject.in_field(&self.name))
     }
 }
 
-fn compile_column(table: &TableDef, field: &Field) -> Result<TargetField, PlanError> {
-    let mut compiled = TargetField::compile(field, "", table.unknown_fields)?;
+fn compile_column(
+    table: &TableDef,
+    field: &Field,
+    incoming: &DataType,
+    policies: &mut Policies<'_>,
+) -> Result<TargetField, PlanError> {
     if table.ttl_column.as_deref() == Some(&field.name)
-        && let Some(leaf) = Leaf::compile_ttl(field, Role::Value)
+        && let Some(leaf) = Leaf::compile_ttl(field, Some(incoming), policies)
     {
-        compiled.target = Target::Leaf(leaf);
+        let name_json = name_json(&field.name);
+        let name = field.name.as_str().into();
+        return Ok(TargetField { name, name_json, nullable: field.nullable, target: Target::Leaf(leaf) });
     }
-    Ok(compiled)
+    Ok(TargetField::compile(field, "", Some(incoming), policies)?)
 }
 
 fn key_attribute(
     table: &TableDef,
     columns: &[String],
     partition: bool,
-    position: impl Fn(&str) -> Option<usize>,
+    incoming: &Schema,
+    policies: &mut Policies<'_>,
 ) -> Result<KeyAttributePlan, PlanError> {
     let (attribute, limit_bytes) = if partition {
         (Some(table.partition_attribute()?), PARTITION_KEY_MAX_BYTES)
@@ -300,12 +341,14 @@ fn key_attribute(
     let parts = columns.iter().map(|column| {
         let missing = || PlanError::MissingKeyColumn { table: table.name.clone(), column: column.clone() };
         let field = table.schema.field(column).ok_or_else(missing)?;
-        let leaf = Leaf::compile(field, role).ok_or_else(|| UnsupportedType {
+        let at = incoming.fields.iter().position(|field| field.name == *column).ok_or_else(missing)?;
+        let sent = &incoming.fields[at].data_type;
+        let leaf = Leaf::compile(field, column, role, Some(sent), policies).ok_or_else(|| UnsupportedType {
             path: column.clone(),
             data_type: field.data_type.to_string(),
             place: "as a key",
         })?;
-        Ok(KeyPart { column_name: column.as_str().into(), incoming: position(column).ok_or_else(missing)?, leaf })
+        Ok(KeyPart { column_name: column.as_str().into(), incoming: at, leaf })
     });
     let parts = parts.collect::<Result<Vec<_>, PlanError>>()?;
     Ok(KeyAttributePlan { name_json: name_json(&name), name: name.into(), limit_bytes, parts })

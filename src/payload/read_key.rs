@@ -207,7 +207,7 @@ mod tests {
         let surplus = key([Kind::IntValue(1), Kind::DateDays(1), Kind::DateDays(1)]);
         assert_eq!(refusal(surplus), "the key has 3 values");
         let typed = refusal(key([text("1"), Kind::DateDays(1)]));
-        assert_eq!(typed, "key column `id`: text does not fit the declared type int");
+        assert_eq!(typed, "key column `id`: string does not fit the declared type int");
         let null = RowKey { values: vec![Value { kind: Some(Kind::IntValue(1)) }, Value { kind: None }] };
         assert_eq!(refusal(null), "key column `day`: a key must not be null");
         assert!(refusal(key([Kind::IntValue(1 << 40), Kind::DateDays(1)])).starts_with("key column `id`"));

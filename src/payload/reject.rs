@@ -3,6 +3,7 @@
 //! A [`Reject`] is made where the value is seen and learns its path on the way up, so that the good path pays nothing. The
 //! sentence never holds the value.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// A stable reason, for programs. Each has its twin in the protocol's `RowReason`.
@@ -34,7 +35,7 @@ pub enum RejectReason {
     TooDeep,
     /// Two keys of a map are the same after conversion.
     DuplicateMapKey,
-    /// The value's bytes are not what its encoding says.
+    /// The value's bytes are not what its type says.
     Malformed,
     /// DynamoDB refused the item on its own.
     BackendValidation,
@@ -49,12 +50,40 @@ pub struct Reject {
     pub path: String,
     /// What was found and what is expected, without the value.
     pub message: String,
+    /// The declared type there; empty where the row as a whole is meant.
+    pub declared: Box<str>,
+    /// The type of what came; empty where there is none.
+    pub found: Box<str>,
+    /// What to do about it; may be empty.
+    pub hint: Cow<'static, str>,
+    /// The value, shortened; only for tables that allow it. Never logged.
+    pub value: Option<Box<str>>,
 }
 
 impl Reject {
     /// A reject whose path is not known yet. Boxed: results on the good path stay small.
     pub fn new(reason: RejectReason, message: impl Into<String>) -> Box<Self> {
-        Box::new(Self { reason, path: String::new(), message: message.into() })
+        Box::new(Self {
+            reason,
+            path: String::new(),
+            message: message.into(),
+            declared: Box::default(),
+            found: Box::default(),
+            hint: Cow::Borrowed(""),
+            value: None,
+        })
+    }
+
+    /// The same reject with the declared type and the type of what came.
+    pub fn of_types(mut self: Box<Self>, declared: &str, found: &str) -> Box<Self> {
+        (self.declared, self.found) = (declared.into(), found.into());
+        self
+    }
+
+    /// The same reject with what to do about it.
+    pub fn hint(mut self: Box<Self>, hint: impl Into<Cow<'static, str>>) -> Box<Self> {
+        self.hint = hint.into();
+        self
     }
 
     /// The same reject seen from the field that holds the value.

@@ -2,8 +2,9 @@
 //!
 //! Both payload readers walk the same targets; what differs is how they see the incoming value. Compiled once per session.
 
+use super::coercion::RuleId;
 use super::item::name_json;
-use super::leaf::{Leaf, Role};
+use super::leaf::{Leaf, Policies, Role};
 use super::reject::{Reject, RejectReason};
 use super::variant::VariantTarget;
 use crate::schema::{DataType, Field, UnknownFields};
@@ -60,6 +61,10 @@ pub struct StructTarget {
     pub fields: Vec<TargetField>,
     /// What to do with others.
     pub unknown_fields: UnknownFields,
+    /// The session's fields that are left out, each with its rule.
+    pub dropped: Vec<(Box<str>, RuleId)>,
+    /// The rule of fields that are left out and that the session did not declare.
+    pub undeclared: RuleId,
 }
 
 /// A type that cannot be written yet.
@@ -75,20 +80,30 @@ pub struct UnsupportedType {
 }
 
 impl TargetField {
-    /// Compiles a field below the path of its parent.
-    pub fn compile(field: &Field, parent: &str, unknown_fields: UnknownFields) -> Result<Self, UnsupportedType> {
+    /// Compiles a field below the path of its parent. `incoming` is what the session declares for it.
+    pub fn compile(
+        field: &Field,
+        parent: &str,
+        incoming: Option<&DataType>,
+        policies: &mut Policies<'_>,
+    ) -> Result<Self, UnsupportedType> {
         let path = if parent.is_empty() { field.name.clone() } else { format!("{parent}.{}", field.name) };
         Ok(Self {
             name: field.name.as_str().into(),
             name_json: name_json(&field.name),
             nullable: field.nullable,
-            target: Target::compile(field, &path, unknown_fields)?,
+            target: Target::compile(field, &path, incoming, policies)?,
         })
     }
 }
 
 impl Target {
-    fn compile(field: &Field, path: &str, unknown_fields: UnknownFields) -> Result<Self, UnsupportedType> {
+    fn compile(
+        field: &Field,
+        path: &str,
+        incoming: Option<&DataType>,
+        policies: &mut Policies<'_>,
+    ) -> Result<Self, UnsupportedType> {
         // Elements of a list or map have the options of the column that holds them.
         let nested = |name: &str, data_type: &DataType| Field {
             options: crate::schema::ColumnOptions { as_set: false, ..field.options.clone() },
@@ -100,31 +115,55 @@ impl Target {
             place,
         };
         match &field.data_type {
-            DataType::Array { element, .. } if field.options.as_set => {
-                let leaf = Leaf::compile(&nested("[]", element), Role::Value);
-                let leaf = leaf.filter(|_| !matches!(element.as_ref(), DataType::Boolean));
-                let element = leaf.ok_or_else(|| unsupported(element, "as an element of a set"))?;
-                Ok(Self::Set { element })
-            }
             DataType::Array { element, contains_null } => {
-                let element = Self::compile(&nested("[]", element), &format!("{path}[]"), unknown_fields)?;
+                let path = format!("{path}[]");
+                let incoming = match incoming {
+                    Some(DataType::Array { element, .. }) => Some(&**element),
+                    _ => None,
+                };
+                let field_of_element = nested("[]", element);
+                if field.options.as_set {
+                    let leaf = Leaf::compile(&field_of_element, &path, Role::SetElement, incoming, policies);
+                    let leaf = leaf.filter(|_| !matches!(element.as_ref(), DataType::Boolean));
+                    let element = leaf.ok_or_else(|| unsupported(element, "as an element of a set"))?;
+                    return Ok(Self::Set { element });
+                }
+                let element = Self::compile(&field_of_element, &path, incoming, policies)?;
                 Ok(Self::List { element: Box::new(element), contains_null: *contains_null })
             }
             DataType::Map { key, value, value_contains_null } => {
-                let leaf = Leaf::compile(&Field::new("key", key.as_ref().clone(), false), Role::MapKey);
+                let (incoming_key, incoming_value) = match incoming {
+                    Some(DataType::Map { key, value, .. }) => (Some(&**key), Some(&**value)),
+                    _ => (None, None),
+                };
+                let key_field = Field::new("key", key.as_ref().clone(), false);
+                let leaf = Leaf::compile(&key_field, &format!("{path}{{key}}"), Role::MapKey, incoming_key, policies);
                 let key = leaf.filter(|_| key.is_map_key()).ok_or_else(|| unsupported(key, "as a map's key"))?;
-                let value = Self::compile(&nested("{}", value), &format!("{path}{{}}"), unknown_fields)?;
+                let value = Self::compile(&nested("{}", value), &format!("{path}{{}}"), incoming_value, policies)?;
                 Ok(Self::Map { key, value: Box::new(value), value_contains_null: *value_contains_null })
             }
             DataType::Struct(fields) => {
-                let compile = |field: &Field| TargetField::compile(field, path, unknown_fields);
-                let fields = fields.iter().map(compile).collect::<Result<_, _>>()?;
-                Ok(Self::Struct(StructTarget { fields, unknown_fields }))
+                let sent: &[Field] = match incoming {
+                    Some(DataType::Struct(fields)) => fields,
+                    _ => &[],
+                };
+                let compile = |field: &Field| {
+                    let incoming = sent.iter().find(|sent| sent.name == field.name).map(|sent| &sent.data_type);
+                    TargetField::compile(field, path, incoming, policies)
+                };
+                let compiled = fields.iter().map(compile).collect::<Result<_, _>>()?;
+                let unknown = sent.iter().filter(|sent| fields.iter().all(|field| field.name != sent.name));
+                let dropped = unknown
+                    .map(|sent| (sent.name.as_str().into(), policies.rules.dropped(&format!("{path}.{}", sent.name))))
+                    .collect();
+                let undeclared = policies.rules.dropped(path);
+                let unknown_fields = policies.unknown_fields;
+                Ok(Self::Struct(StructTarget { fields: compiled, unknown_fields, dropped, undeclared }))
             }
-            DataType::Variant => VariantTarget::compile(field)
+            DataType::Variant => VariantTarget::compile(field, path, policies)
                 .map(|variant| Self::Variant(Box::new(variant)))
                 .ok_or_else(|| unsupported(&field.data_type, "as a column")),
-            _ => Leaf::compile(field, Role::Value)
+            _ => Leaf::compile(field, path, Role::Value, incoming, policies)
                 .map(Self::Leaf)
                 .ok_or_else(|| unsupported(&field.data_type, "as a scalar")),
         }
@@ -143,11 +182,16 @@ impl Target {
 
     /// The reject of a value of another type.
     pub fn mismatch(&self, found: &str) -> Box<Reject> {
-        Reject::new(RejectReason::TypeMismatch, format!("{found} does not fit the declared type {}", self.describe()))
+        let message = format!("{found} does not fit the declared type {}", self.describe());
+        Reject::new(RejectReason::TypeMismatch, message)
+            .of_types(self.describe(), found)
+            .hint("send a value of the declared type")
     }
 }
 
 /// The reject of a null where none is allowed.
-pub fn null_not_allowed() -> Box<Reject> {
+pub fn null_not_allowed(declared: &str) -> Box<Reject> {
     Reject::new(RejectReason::NullNotAllowed, "the schema allows no null here")
+        .of_types(declared, "null")
+        .hint("send a value, or make the column nullable")
 }

@@ -27,6 +27,18 @@ pub struct OutcomeLabel {
     pub outcome: &'static str,
 }
 
+/// A coercion, as labels. No value and no name that only a client chose is among them, so that there are as many as tables
+/// have columns and Spark has pairs of types.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CoercionLabel {
+    /// The table.
+    pub table: String,
+    /// The column's path: `vitals[].hr`; `*` where the table has no such column.
+    pub column: String,
+    /// `int->bigint`, `decimal->double`, `unknown field->dropped`, ...; types without their parameters.
+    pub rule: String,
+}
+
 /// The instruments.
 pub struct Instruments {
     registry: Registry,
@@ -46,6 +58,8 @@ pub struct Instruments {
     pub received_bytes: Counter,
     /// Rows by outcome.
     pub rows: Family<StatusLabel, Counter>,
+    /// Values that were coerced, in rows that were accepted.
+    pub coercions: Family<CoercionLabel, Counter>,
     /// Attempts by outcome.
     pub attempts: Family<OutcomeLabel, Counter>,
     /// Items in an attempt.
@@ -88,6 +102,7 @@ impl Instruments {
             batches: Counter::default(),
             received_bytes: Counter::default(),
             rows: Family::default(),
+            coercions: Family::default(),
             attempts: Family::default(),
             attempt_items: Histogram::new([1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 24.0, 25.0]),
             attempt_seconds: seconds(),
@@ -111,6 +126,7 @@ impl Instruments {
         registry.register("batches_received", "Batches received", i.batches.clone());
         registry.register_with_unit("received", "Bytes of batches received", Unit::Bytes, i.received_bytes.clone());
         registry.register("rows", "Rows by outcome", i.rows.clone());
+        registry.register("coerced_values", "Values that were coerced, in accepted rows", i.coercions.clone());
         registry.register("write_attempts", "DynamoDB write calls by outcome", i.attempts.clone());
         registry.register("write_attempt_items", "Items in a DynamoDB write call", i.attempt_items.clone());
         registry.register_with_unit(
@@ -139,10 +155,48 @@ impl Instruments {
         }
     }
 
+    /// Counts coercions of one rule.
+    pub fn count_coercions(&self, table: &str, column: &str, rule: &str, count: u64) {
+        let column = if rule.starts_with("unknown field") { "*" } else { column };
+        let rule = without_parameters(rule);
+        let label = CoercionLabel { table: table.to_owned(), column: column.to_owned(), rule };
+        self.coercions.get_or_create(&label).inc_by(count);
+    }
+
     /// Everything as OpenMetrics text.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// `decimal(10,2)->double` without what is in brackets.
+fn without_parameters(rule: &str) -> String {
+    let mut depth = 0;
+    let outside = |character: &char| {
+        depth += i32::from(*character == '(');
+        let is_outside = depth == 0;
+        depth -= i32::from(*character == ')');
+        is_outside
+    };
+    rule.chars().filter(outside).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coercions_are_counted_without_what_only_a_client_chose() {
+        let instruments = Instruments::new();
+        instruments.count_coercions("t", "a.b", "decimal(10,2)->double", 2);
+        instruments.count_coercions("t", "made_up", "unknown field->dropped", 3);
+        let text = instruments.encode().unwrap();
+        assert!(text.contains(r#"coerced_values_total{table="t",column="a.b",rule="decimal->double"} 2"#), "{text}");
+        assert!(
+            text.contains(r#"coerced_values_total{table="t",column="*",rule="unknown field->dropped"} 3"#),
+            "{text}"
+        );
     }
 }

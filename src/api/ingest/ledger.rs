@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::payload::Tally;
 use crate::pool::{BatchTicket, RowFate};
 
 /// A batch number that is not the next one.
@@ -29,6 +30,7 @@ pub(super) struct Ledger {
     unacked_bytes: u64,
     held_rejects: usize,
     totals: Totals,
+    coercions: Tally,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,7 @@ impl Ledger {
             unacked_bytes: 0,
             held_rejects: 0,
             totals: Totals::default(),
+            coercions: Tally::default(),
         }
     }
 
@@ -99,6 +102,16 @@ impl Ledger {
     /// Counts rows of the newest batch.
     pub(super) fn count_rows(&mut self, rows: u64) {
         self.totals.rows += rows;
+    }
+
+    /// Counts coercions of rows that were accepted.
+    pub(super) fn count_coercions(&mut self, coercions: &Tally) {
+        self.coercions.add(coercions);
+    }
+
+    /// Coercions of the session's rows.
+    pub(super) fn coercions(&self) -> &Tally {
+        &self.coercions
     }
 
     /// Whether rejects of the newest batch may wait for its ack: together with the others that wait, no more than `most`.

@@ -9,13 +9,14 @@ use crate::api::convert::{self, choice, schema_from_proto};
 use crate::api::status::{self, reason};
 use crate::catalog::{Catalog, TableVersion};
 use crate::limits::{ROW_DEADLINE_DEFAULT, ROW_DEADLINE_MAX};
-use crate::payload::Plan;
 use crate::payload::arrow::{ArrowPlan, IncomingArrow};
 use crate::payload::rows::RowsPlan;
+use crate::payload::{Plan, Tally};
 use crate::pool::PoolTable;
 use crate::proto::v1;
 use crate::schema::{Coalesce, Schema, spark_json};
 use crate::store::WriteOp;
+use crate::telemetry::Instruments;
 
 /// A session that can start.
 #[derive(Debug)]
@@ -36,6 +37,17 @@ pub(super) struct Opened {
     pub(super) validate_only: bool,
     /// Who writes, for logs.
     pub(super) producer_id: String,
+}
+
+impl Opened {
+    /// Counts coercions of accepted rows for the whole process.
+    pub(super) fn count_coercions(&self, instruments: &Instruments, coercions: &Tally) {
+        if !coercions.is_empty() {
+            for (column, rule, count) in self.plan.rules().report(coercions) {
+                instruments.count_coercions(&self.table.def.name, &column, &rule, count);
+            }
+        }
+    }
 }
 
 /// The form of the session's batches.

@@ -1,8 +1,8 @@
 //! Outcomes in the protocol's words.
 
-use super::ledger::{Advance, Totals};
-use crate::limits::{ACK_MAX_OUTCOMES, BATCH_MAX_ROWS, BATCH_TARGET_BYTES, MESSAGE_MAX_BYTES};
-use crate::payload::{Reject, RejectReason, RowReject};
+use super::ledger::{Advance, Ledger};
+use crate::limits::{ACK_MAX_OUTCOMES, BATCH_MAX_ROWS, BATCH_TARGET_BYTES, MESSAGE_MAX_BYTES, RECEIPT_MAX_COERCIONS};
+use crate::payload::{Reject, RejectReason, RowReject, RuleBook};
 use crate::pool::RowFate;
 use crate::proto::v1;
 
@@ -52,7 +52,7 @@ pub(super) fn rejects(committed_through: u64, batch_seq: u64, rejects: Vec<RowRe
 /// One row that is not plainly written.
 pub(super) fn row_outcome(batch_seq: u64, row_index: u32, fate: RowFate) -> v1::RowOutcome {
     match fate {
-        RowFate::Rejected(Reject { reason, path, message }) => v1::RowOutcome {
+        RowFate::Rejected(Reject { reason, path, message, declared, found, hint, value }) => v1::RowOutcome {
             batch_seq,
             row_index,
             status: v1::RowStatus::Rejected.into(),
@@ -60,12 +60,18 @@ pub(super) fn row_outcome(batch_seq: u64, row_index: u32, fate: RowFate) -> v1::
             field_path: path,
             message,
             retry_after: None,
+            declared_type: declared.into(),
+            found_type: found.into(),
+            hint: hint.into_owned(),
+            value: value.map(Into::into),
         },
     }
 }
 
 /// A session's totals.
-pub(super) fn receipt(totals: &Totals) -> v1::Receipt {
+pub(super) fn receipt(ledger: &Ledger, rules: &RuleBook) -> v1::Receipt {
+    let totals = ledger.totals();
+    let coercions = rules.report(ledger.coercions()).into_iter().take(RECEIPT_MAX_COERCIONS);
     v1::Receipt {
         batches: totals.batches,
         rows: totals.rows,
@@ -76,7 +82,7 @@ pub(super) fn receipt(totals: &Totals) -> v1::Receipt {
         unknown_rows: 0,
         write_units: totals.write_units,
         throttled_attempts: totals.throttled_attempts,
-        coercions: std::collections::HashMap::new(),
+        coercions: coercions.map(|(path, rule, count)| (format!("{path}: {rule}"), count)).collect(),
         rate_limited_for: None,
     }
 }

@@ -223,7 +223,8 @@ impl Session {
             };
             match step {
                 Ok(()) if self.finishing && self.ledger.committed_through() == self.ledger.last_seq() => {
-                    let finished = v1::Finished { receipt: Some(reply::receipt(&self.ledger.totals())) };
+                    let finished =
+                        v1::Finished { receipt: Some(reply::receipt(&self.ledger, self.opened.plan.rules())) };
                     return match self.send(Response::Finished(finished)).await {
                         Ok(()) => End::Finished,
                         Err(end) => end,
@@ -307,6 +308,8 @@ impl Session {
             return Ok(());
         };
         self.ledger.count_rows((chunk.rows.len() + chunk.rejects.len()) as u64);
+        self.ledger.count_coercions(&chunk.coercions);
+        self.opened.count_coercions(&self.ingest.instruments, &chunk.coercions);
         // At most 100,000 rows.
         let rows = chunk.rows.len() as u32;
         let rejects = std::mem::take(&mut chunk.rejects);
@@ -380,7 +383,7 @@ impl Session {
             self.flushes.pop_front();
             let flushed = v1::Flushed {
                 committed_through: self.ledger.committed_through(),
-                receipt: Some(reply::receipt(&self.ledger.totals())),
+                receipt: Some(reply::receipt(&self.ledger, self.opened.plan.rules())),
             };
             self.send(Response::Flushed(flushed)).await?;
         }

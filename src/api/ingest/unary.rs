@@ -94,6 +94,7 @@ async fn write(
     while let Some(chunk) = encoding.next_chunk(opened).map_err(|error| encoding_status(error.into()))? {
         rows.extend(chunk.rows);
         rejects.extend(chunk.rejects);
+        ledger.count_coercions(&chunk.coercions);
         memory_bytes += chunk.memory_bytes;
         if rows.len() + rejects.len() > WRITE_ROWS_MAX_ROWS {
             let message = format!("more than {WRITE_ROWS_MAX_ROWS} rows; use the Write stream");
@@ -102,6 +103,7 @@ async fn write(
         tokio::task::yield_now().await;
     }
     ledger.count_rows((rows.len() + rejects.len()) as u64);
+    opened.count_coercions(&ingest.instruments, ledger.coercions());
     ingest.instruments.batches.inc();
     ingest.instruments.count_rows("rejected", rejects.len() as u64);
     let ticket = Arc::clone(encoding.ticket());
@@ -131,5 +133,5 @@ async fn write(
     };
     guard.finished = true;
     let outcomes = advance.outcomes.into_iter().map(|(seq, row, fate)| reply::row_outcome(seq, row, fate)).collect();
-    Ok(v1::WriteRowsResponse { outcomes, receipt: Some(reply::receipt(&ledger.totals())) })
+    Ok(v1::WriteRowsResponse { outcomes, receipt: Some(reply::receipt(&ledger, opened.plan.rules())) })
 }

@@ -14,9 +14,10 @@ use arrow_schema::{DataType as ArrowType, IntervalUnit, TimeUnit};
 
 use super::shape::Shape;
 use super::variant::{Encoded, Named};
+use crate::payload::cast::{Misfit, ValueKind};
 use crate::payload::item::ItemWriter;
 use crate::payload::leaf::{Leaf, Presence, Put};
-use crate::payload::nested::{MapKeys, StructWriter, end_element, write_set};
+use crate::payload::nested::{Distinct, StructWriter, check_map_key, end_element, write_set};
 use crate::payload::number::{Decimal, MICROS_PER_DAY, MICROS_PER_SECOND};
 use crate::payload::target::{StructTarget, Target, null_not_allowed};
 
@@ -185,7 +186,7 @@ impl Column {
             Values::Int64(values) => leaf.put_integer(writer, values[row]),
             Values::Timestamp(values, unit) => match micros(values[row], *unit) {
                 Ok(micros) => leaf.put_timestamp(writer, micros),
-                Err(misfit) => Err(misfit.reject(leaf)),
+                Err(misfit) => Err(leaf.misfit_of(misfit, ValueKind::Timestamp)),
             },
             Values::Null => Ok(Presence::Null),
             Values::Boolean(values) => leaf.put_boolean(writer, values.value(row)),
@@ -206,7 +207,7 @@ impl Column {
             Values::Decimal128(values, scale) => put_decimal(leaf, values[row], *scale, writer),
             Values::Decimal256(values, scale) => match narrowed(values[row], *scale) {
                 Some(decimal) => leaf.put_decimal(writer, decimal),
-                None => Err(leaf.out_of_range()),
+                None => Err(leaf.misfit_of(Misfit::OutOfRange, ValueKind::Decimal)),
             },
             Values::LargeUtf8(values) => leaf.put_text(writer, values.value(row)),
             Values::Utf8View(values) => leaf.put_text(writer, values.value(row)),
@@ -217,15 +218,15 @@ impl Column {
             Values::Date32(values) => leaf.put_date(writer, i64::from(values[row])),
             Values::Date64(values) => match values[row] % MILLIS_PER_DAY {
                 0 => leaf.put_date(writer, values[row] / MILLIS_PER_DAY),
-                _ => Err(leaf.inexact("the date has a time of day")),
+                _ => Err(leaf.misfit_of(Misfit::Inexact("the date has a time of day"), ValueKind::Date)),
             },
             Values::TimestampNtz(values, unit) => match micros(values[row], *unit) {
                 Ok(micros) => leaf.put_timestamp_ntz(writer, micros),
-                Err(misfit) => Err(misfit.reject(leaf)),
+                Err(misfit) => Err(leaf.misfit_of(misfit, ValueKind::TimestampNtz)),
             },
             Values::Duration(values, unit) => match micros(values[row], *unit) {
                 Ok(micros) => leaf.put_day_time(writer, micros),
-                Err(misfit) => Err(misfit.reject(leaf)),
+                Err(misfit) => Err(leaf.misfit_of(misfit, ValueKind::DayTime)),
             },
             Values::YearMonth(values) => leaf.put_year_month(writer, values[row]),
             Values::DayTime(values) => {
@@ -257,7 +258,7 @@ impl Column {
         let Values::Entries { entry_nulls, key, value, .. } = &self.values else { return Ok(Presence::Null) };
         writer.raw(b"{\"M\":{");
         writer.count(3);
-        let mut keys = MapKeys::default();
+        let mut keys = Distinct::default();
         for (index, entry) in entries.enumerate() {
             if index > 0 {
                 writer.raw(b",");
@@ -269,13 +270,13 @@ impl Column {
                 false => key.put_leaf(entry, key_leaf, writer),
             };
             put.and_then(|presence| match presence {
-                Presence::Written => keys.check(start, writer),
-                Presence::Null => Err(null_not_allowed()),
+                Presence::Written => check_map_key(&mut keys, start, writer),
+                Presence::Null => Err(null_not_allowed(key_leaf.declared())),
             })
             .map_err(|reject| reject.in_field("key").in_element(index))?;
             value
                 .put(entry, value_target, writer)
-                .and_then(|presence| end_element(presence, contains_null, writer))
+                .and_then(|presence| end_element(presence, contains_null, value_target.describe(), writer))
                 .map_err(|reject| reject.in_field("value").in_element(index))?;
         }
         writer.raw(b"}}");
@@ -435,7 +436,7 @@ fn put_list(
         writer.count(1);
         column
             .put(element, target, writer)
-            .and_then(|presence| end_element(presence, contains_null, writer))
+            .and_then(|presence| end_element(presence, contains_null, target.describe(), writer))
             .map_err(|reject| reject.in_element(index))?;
     }
     writer.raw(b"]}");
@@ -444,11 +445,11 @@ fn put_list(
 
 fn put_set(column: &Column, elements: std::ops::Range<usize>, leaf: &Leaf, writer: &mut ItemWriter) -> Put {
     let mut elements = elements.enumerate();
-    write_set(writer, |scratch| {
+    write_set(writer, leaf, |writer| {
         let Some((index, element)) = elements.next() else { return Ok(false) };
-        match column.put_leaf(element, leaf, scratch) {
+        match column.put_leaf(element, leaf, writer) {
             Ok(Presence::Written) => Ok(true),
-            Ok(Presence::Null) => Err(null_not_allowed().in_element(index)),
+            Ok(Presence::Null) => Err(null_not_allowed(leaf.declared()).in_element(index)),
             Err(reject) => Err(reject.in_element(index)),
         }
     })
@@ -459,53 +460,37 @@ fn put_struct(columns: &[(usize, Column)], row: usize, target: &StructTarget, wr
     for (at, column) in columns {
         fields.put(*at, writer, |target, writer| column.put(row, target, writer))?;
     }
-    fields.finish(writer)
+    fields.finish_declared(writer)
 }
 
 const MILLIS_PER_DAY: i64 = 86_400_000;
 const NANOS_PER_MICRO: i64 = 1000;
 
-/// Why a time has no microseconds.
-enum Misfit {
-    Overflow,
-    Nanoseconds,
-}
-
-impl Misfit {
-    #[cold]
-    fn reject(&self, leaf: &Leaf) -> Box<crate::payload::Reject> {
-        match self {
-            Self::Overflow => leaf.out_of_range(),
-            Self::Nanoseconds => leaf.inexact("the value is not a whole number of microseconds"),
-        }
-    }
-}
-
 #[inline]
 fn micros(value: i64, unit: TimeUnit) -> Result<i64, Misfit> {
     match unit {
         TimeUnit::Microsecond => Ok(value),
-        TimeUnit::Second => value.checked_mul(MICROS_PER_SECOND).ok_or(Misfit::Overflow),
-        TimeUnit::Millisecond => value.checked_mul(MICROS_PER_SECOND / 1000).ok_or(Misfit::Overflow),
+        TimeUnit::Second => value.checked_mul(MICROS_PER_SECOND).ok_or(Misfit::OutOfRange),
+        TimeUnit::Millisecond => value.checked_mul(MICROS_PER_SECOND / 1000).ok_or(Misfit::OutOfRange),
         TimeUnit::Nanosecond if value % NANOS_PER_MICRO == 0 => Ok(value / NANOS_PER_MICRO),
-        TimeUnit::Nanosecond => Err(Misfit::Nanoseconds),
+        TimeUnit::Nanosecond => Err(Misfit::Inexact("it is not a whole number of microseconds")),
     }
 }
 
 fn put_month_day_nano(leaf: &Leaf, interval: IntervalMonthDayNano, writer: &mut ItemWriter) -> Put {
-    if leaf.accepts(crate::payload::leaf::ValueKind::YearMonth) {
+    if leaf.accepts(ValueKind::YearMonth) {
         return match (interval.days, interval.nanoseconds) {
             (0, 0) => leaf.put_year_month(writer, interval.months),
-            _ => Err(leaf.inexact("the interval has days or a time")),
+            _ => Err(leaf.misfit_of(Misfit::Inexact("it has days or a time"), ValueKind::YearMonth)),
         };
     }
     if interval.months != 0 {
-        return Err(leaf.inexact("the interval has months"));
+        return Err(leaf.misfit_of(Misfit::Inexact("it has months"), ValueKind::DayTime));
     }
     match micros(interval.nanoseconds, TimeUnit::Nanosecond) {
         // A 32-bit number of days and nanoseconds over 1000 fit 64 bits of microseconds together.
         Ok(micros) => leaf.put_day_time(writer, i64::from(interval.days) * MICROS_PER_DAY + micros),
-        Err(misfit) => Err(misfit.reject(leaf)),
+        Err(misfit) => Err(leaf.misfit_of(misfit, ValueKind::DayTime)),
     }
 }
 

@@ -206,7 +206,11 @@ fn outcomes(chunks: Vec<Chunk>) -> Rows {
     let mut rows = Vec::new();
     for chunk in chunks {
         let written = chunk.rows.into_iter().map(|row| (row.row_index, format!("{:?}", row.item.json)));
-        let rejected = chunk.rejects.into_iter().map(|row| (row.row_index, format!("{:?}", row.reject)));
+        // What came differs: Arrow has its own widths of integers, and so other names for them.
+        let rejected = chunk.rejects.into_iter().map(|row| {
+            let reject = row.reject;
+            (row.row_index, format!("{:?} {} {}", reject.reason, reject.path, reject.declared))
+        });
         rows.extend(written.chain(rejected));
     }
     rows.sort();

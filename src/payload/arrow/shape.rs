@@ -55,10 +55,11 @@ impl Compiler {
             }
             other => value_kinds(other),
         };
-        match kinds.iter().any(|kind| leaf.accepts(*kind)) {
-            true => Ok(()),
-            false => Err(mismatch(path, field.data_type(), leaf.declared())),
+        if kinds.iter().any(|kind| leaf.accepts(*kind)) {
+            return Ok(());
         }
+        let hint = kinds.first().map_or("", |kind| leaf.hint(*kind));
+        Err(mismatch(path, field.data_type(), leaf.declared(), hint))
     }
 
     /// Notes that a field's dictionary must be decoded.
@@ -76,7 +77,7 @@ impl Compiler {
         path: &str,
         level: usize,
     ) -> Result<Shape, PlanError> {
-        let mismatch = || mismatch(path, field.data_type(), target.describe());
+        let mismatch = || mismatch(path, field.data_type(), target.describe(), "");
         if !can_be_decoded(field.data_type()) {
             return Err(mismatch());
         }
@@ -86,7 +87,7 @@ impl Compiler {
             // Two binaries to Arrow; storing them as such would hide the value that Spark means.
             (_, ArrowType::Struct(fields)) if is_variant(fields, spark) => {
                 let declared = target.describe().to_owned();
-                Err(PlanError::TypeMismatch { path: path.to_owned(), found: "variant".to_owned(), declared })
+                Err(PlanError::TypeMismatch { path: path.to_owned(), found: "variant".to_owned(), declared, hint: "" })
             }
             (Target::Leaf(leaf), _) => self.leaf(leaf, field, path).map(|()| Shape::Plain),
             (Target::Set { element: leaf }, list) => {
@@ -136,8 +137,9 @@ impl Compiler {
     }
 }
 
-pub(super) fn mismatch(path: &str, found: &ArrowType, declared: &str) -> PlanError {
-    PlanError::TypeMismatch { path: path.to_owned(), found: format!("Arrow's {found}"), declared: declared.to_owned() }
+pub(super) fn mismatch(path: &str, found: &ArrowType, declared: &str, hint: &'static str) -> PlanError {
+    let (found, declared) = (format!("Arrow's {found}"), declared.to_owned());
+    PlanError::TypeMismatch { path: path.to_owned(), found, declared, hint }
 }
 
 /// The element of a list of any kind.
@@ -176,7 +178,8 @@ pub(super) fn value_kinds(data_type: &ArrowType) -> &'static [ValueKind] {
         | ArrowType::UInt16
         | ArrowType::UInt32
         | ArrowType::UInt64 => &[ValueKind::Integer],
-        ArrowType::Float16 | ArrowType::Float32 | ArrowType::Float64 => &[ValueKind::Float],
+        ArrowType::Float16 | ArrowType::Float32 => &[ValueKind::Float],
+        ArrowType::Float64 => &[ValueKind::Double],
         ArrowType::Decimal32(..) | ArrowType::Decimal64(..) | ArrowType::Decimal128(..) | ArrowType::Decimal256(..) => {
             &[ValueKind::Decimal]
         }

@@ -468,7 +468,10 @@ fn a_key_of_another_type_is_refused_when_the_session_opens() {
     let incoming = IncomingArrow::parse(&schema).unwrap();
     let plan = Plan::compile(&table, incoming.schema(), WriteOp::Put, 1).unwrap();
     let error = ArrowPlan::compile(&plan, incoming).unwrap_err();
-    assert_eq!(error.to_string(), "column `id`: Arrow's Int64 does not fit the declared type string");
+    assert_eq!(
+        error.to_string(),
+        "column `id`: Arrow's Int64 does not fit the declared type string; cast it before it is sent, or give the table `store_assignment: ansi`"
+    );
 }
 
 #[test]

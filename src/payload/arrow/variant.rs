@@ -53,7 +53,7 @@ impl Compiler {
         path: &str,
         level: usize,
     ) -> Result<Shape, PlanError> {
-        let refused = |declared: &str| mismatch(path, field.data_type(), declared);
+        let refused = |declared: &str| mismatch(path, field.data_type(), declared, "");
         match field.data_type() {
             ArrowType::Null => Ok(Shape::Plain),
             ArrowType::Struct(fields) => match (value_and_metadata(fields), spark) {
@@ -61,6 +61,7 @@ impl Compiler {
                     path: path.to_owned(),
                     found: format!("a struct of two binaries, which Spark's schema calls {spark} and not variant,"),
                     declared: "variant".to_owned(),
+                    hint: "",
                 }),
                 (Some(places), _) => Ok(Shape::Encoded { places, level }),
                 (None, _) => {
@@ -138,7 +139,9 @@ impl Encoded {
             (Some(value), Some(metadata)) => target.put_encoded(writer, metadata, value, self.level),
             _ => {
                 let message = "a variant must have both its binaries, `value` and `metadata`; one is null";
-                Err(Reject::new(RejectReason::Malformed, message))
+                Err(Reject::new(RejectReason::Malformed, message)
+                    .of_types("variant", "null")
+                    .hint("let the struct itself be null where there is no value"))
             }
         }
     }
@@ -165,8 +168,11 @@ impl Column {
                 for (index, entry) in ranges.of(row).enumerate() {
                     let is_null = entry_nulls.as_ref().is_some_and(|nulls| nulls.is_null(entry));
                     let name = if is_null { None } else { key.text(entry) };
-                    let name = name
-                        .ok_or_else(|| crate::payload::target::null_not_allowed().in_field("key").in_element(index))?;
+                    let name = name.ok_or_else(|| {
+                        crate::payload::target::null_not_allowed(target.key.declared())
+                            .in_field("key")
+                            .in_element(index)
+                    })?;
                     object.put(writer, name, |writer| value.put_variant(entry, target, writer))?;
                 }
                 return object.finish(writer);
@@ -189,10 +195,10 @@ impl Column {
             }
             Values::Decimal128(values, scale) => return target.put_decimal(writer, decimal(values[row], *scale)),
             Values::Decimal256(values, scale) => {
-                let value = narrowed(values[row], *scale).ok_or_else(|| {
-                    Reject::new(RejectReason::OutOfRange, "DynamoDB's numbers have at most 38 digits")
-                })?;
-                return target.put_decimal(writer, value);
+                return match narrowed(values[row], *scale) {
+                    Some(value) => target.put_decimal(writer, value),
+                    None => Err(target.too_many_digits()),
+                };
             }
             // The shape was compiled without places: there is nothing to read.
             Values::Null | Values::Struct(_) => return Ok(Presence::Null),

@@ -5,10 +5,15 @@
 //! does not have are ignored, because old rows and bound tables have them. The caller is `read`.
 
 #[cfg(test)]
+mod from_json;
+#[cfg(test)]
 mod round_trip;
 #[cfg(test)]
 mod tests;
 mod variant;
+
+#[cfg(test)]
+pub(super) use from_json::item_of_json;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -194,29 +194,6 @@ fn any_sample() -> impl Strategy<Value = Sample> {
     })
 }
 
-/// DynamoDB's JSON as an attribute.
-fn attr(json: &serde_json::Value) -> Attr {
-    let (kind, content) = json.as_object().unwrap().iter().next().unwrap();
-    let text = || content.as_str().unwrap().to_owned();
-    match kind.as_str() {
-        "S" => Attr::S(text()),
-        "N" => Attr::N(text()),
-        "B" => {
-            let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text()).unwrap();
-            Attr::B(bytes.into())
-        }
-        "BOOL" => Attr::Bool(content.as_bool().unwrap()),
-        "NULL" => Attr::Null,
-        "L" => Attr::L(content.as_array().unwrap().iter().map(attr).collect()),
-        "M" => Attr::M(item(content)),
-        other => panic!("{other}"),
-    }
-}
-
-fn item(json: &serde_json::Value) -> Item {
-    json.as_object().unwrap().iter().map(|(name, json)| (name.clone(), attr(json))).collect()
-}
-
 proptest! {
     #[test]
     fn what_is_written_is_read_back(samples in prop::collection::vec((any_sample(), any::<bool>()), 1..4)) {
@@ -243,6 +220,6 @@ proptest! {
         let json = serde_json::from_slice(&chunk.rows[0].item.json).unwrap();
 
         let decoder = RowDecoder::try_new(&table, &[]).unwrap();
-        prop_assert_eq!(decoder.decode(item(&json), 0), Ok(Decoded::Row(Row { values })));
+        prop_assert_eq!(decoder.decode(item_of_json(&json), 0), Ok(Decoded::Row(Row { values })));
     }
 }

@@ -12,8 +12,8 @@ use self::variant::Natural;
 use super::PayloadError;
 use super::chunk::{Chunk, ChunkBuilder};
 use super::item::ItemWriter;
-use super::leaf::{Leaf, Presence, Put};
-use super::nested::{MapKeys, StructWriter, end_element, write_set};
+use super::leaf::{Leaf, Presence, Put, ValueKind};
+use super::nested::{Distinct, StructWriter, check_map_key, end_element, write_set};
 use super::plan::{Plan, PlanError, RowSource, Used};
 use super::reject::{Reject, RejectReason};
 use super::target::{StructTarget, Target, null_not_allowed};
@@ -64,8 +64,10 @@ impl RowsPlan {
     pub fn compile(plan: &Plan) -> Result<Self, PlanError> {
         let mut columns: Vec<Shape> = plan.incoming().fields.iter().map(|_| Shape::Plain).collect();
         for (position, name, target) in plan.used_columns() {
-            if let Used::Column(target) = target {
-                columns[position] = Shape::compile(target, &plan.incoming().fields[position].data_type, name)?;
+            let incoming = &plan.incoming().fields[position].data_type;
+            match target {
+                Used::Key(leaf) => check_leaf(leaf, incoming, name)?,
+                Used::Column(target) => columns[position] = Shape::compile(target, incoming, name)?,
             }
         }
         Ok(Self { columns })
@@ -78,15 +80,19 @@ impl Shape {
             path: path.to_owned(),
             found: incoming.to_string(),
             declared: target.describe().to_owned(),
+            hint: "",
         };
         match (target, incoming) {
             (Target::Variant(_), incoming) => Ok(Self::Variant(Natural::compile(incoming, path)?)),
-            (Target::Leaf(_), DataType::Array { .. } | DataType::Map { .. } | DataType::Struct(_)) => Err(mismatch()),
-            (Target::Leaf(_), _) | (Target::Set { .. }, DataType::Array { .. }) => Ok(Self::Plain),
+            (Target::Leaf(leaf), _) => check_leaf(leaf, incoming, path).map(|()| Self::Plain),
+            (Target::Set { element: leaf }, DataType::Array { element, .. }) => {
+                check_leaf(leaf, element, &format!("{path}[]")).map(|()| Self::Plain)
+            }
             (Target::List { element: target, .. }, DataType::Array { element, .. }) => {
                 Ok(Self::Elements(Box::new(Self::compile(target, element, &format!("{path}[]"))?)))
             }
-            (Target::Map { value: target, .. }, DataType::Map { value, .. }) => {
+            (Target::Map { key: leaf, value: target, .. }, DataType::Map { key, value, .. }) => {
+                check_leaf(leaf, key, &format!("{path}{{key}}"))?;
                 Ok(Self::Elements(Box::new(Self::compile(target, value, &format!("{path}{{}}"))?)))
             }
             (Target::Struct(target), DataType::Struct(fields)) => {
@@ -103,6 +109,21 @@ impl Shape {
             _ => Err(mismatch()),
         }
     }
+}
+
+/// Whether values of the type that the session declares can fit a scalar at all. Values of other kinds than declared are
+/// checked when they come.
+fn check_leaf(leaf: &Leaf, incoming: &DataType, path: &str) -> Result<(), PlanError> {
+    let kind = ValueKind::of(incoming);
+    if kind.is_some_and(|kind| leaf.accepts(kind)) {
+        return Ok(());
+    }
+    Err(PlanError::TypeMismatch {
+        path: path.to_owned(),
+        found: incoming.to_string(),
+        declared: leaf.declared().to_owned(),
+        hint: kind.map_or("", |kind| leaf.hint(kind)),
+    })
 }
 
 /// Walks one batch.
@@ -166,7 +187,8 @@ impl<'a> RowsCursor<'a> {
                 None => {
                     let declared = plan.incoming().fields.len();
                     let message = format!("the row has more values than the {declared} declared columns");
-                    let reject = Err(Reject::new(RejectReason::SurplusValue, message));
+                    let hint = "declare every column in Open, in the order of the values";
+                    let reject = Err(Reject::new(RejectReason::SurplusValue, message).hint(hint));
                     let (mark, start) = (chunk.writer.mark(), chunk.writer.len());
                     chunk.finish_row(row_index, mark, start, reject);
                 }
@@ -311,7 +333,7 @@ impl<'a, 'f> Positional<'a, 'f> {
             writer.count(1);
             self.note(value_kind(value))
                 .and_then(|value| self.put_value(value, element, shape, level + 1, writer))
-                .and_then(|presence| end_element(presence, contains_null, writer))
+                .and_then(|presence| end_element(presence, contains_null, element.describe(), writer))
                 .map_err(|reject| reject.in_element(index))?;
             index += 1;
         }
@@ -322,16 +344,16 @@ impl<'a, 'f> Positional<'a, 'f> {
     fn put_set(&self, message: &'a [u8], element: &Leaf, writer: &mut ItemWriter) -> Put {
         let mut wire = Wire::new(message);
         let mut index = 0;
-        write_set(writer, |scratch| {
+        write_set(writer, element, |writer| {
             let Some(value) = self.note(wire.next_message())? else { return Ok(false) };
             let put = match self.note(value_kind(value))? {
-                Some((number, value)) => self.put_scalar(element, number, value, scratch),
+                Some((number, value)) => self.put_scalar(element, number, value, writer),
                 None => Ok(Presence::Null),
             };
             index += 1;
             match put {
                 Ok(Presence::Written) => Ok(true),
-                Ok(Presence::Null) => Err(null_not_allowed().in_element(index - 1)),
+                Ok(Presence::Null) => Err(null_not_allowed(element.declared()).in_element(index - 1)),
                 Err(reject) => Err(reject.in_element(index - 1)),
             }
         })
@@ -347,7 +369,7 @@ impl<'a, 'f> Positional<'a, 'f> {
     ) -> Put {
         writer.raw(b"{\"M\":{");
         writer.count(3);
-        let mut keys = MapKeys::default();
+        let mut keys = Distinct::default();
         let mut wire = Wire::new(message);
         let mut index = 0;
         while let Some(entry) = self.note(wire.next_message())? {
@@ -362,12 +384,12 @@ impl<'a, 'f> Positional<'a, 'f> {
                 None => Ok(Presence::Null),
             };
             put.and_then(|presence| match presence {
-                Presence::Written => keys.check(start, writer),
-                Presence::Null => Err(null_not_allowed()),
+                Presence::Written => check_map_key(&mut keys, start, writer),
+                Presence::Null => Err(null_not_allowed(key_leaf.declared())),
             })
             .map_err(|reject| reject.in_field("key").in_element(index))?;
             self.put_value(value, value_target, shape, level + 1, writer)
-                .and_then(|presence| end_element(presence, contains_null, writer))
+                .and_then(|presence| end_element(presence, contains_null, value_target.describe(), writer))
                 .map_err(|reject| reject.in_field("value").in_element(index))?;
             index += 1;
         }
@@ -396,7 +418,7 @@ impl<'a, 'f> Positional<'a, 'f> {
             let value = self.note(value_kind(value))?;
             fields.put(at, writer, |target, writer| self.put_value(value, target, shape, level + 1, writer))?;
         }
-        fields.finish(writer)
+        fields.finish_declared(writer)
     }
 
     fn put_struct_by_name(
@@ -417,10 +439,12 @@ impl<'a, 'f> Positional<'a, 'f> {
             let name = self.utf8(name)?;
             let Some(at) = target.fields.iter().position(|field| *field.name == *name) else {
                 if target.unknown_fields == UnknownFields::Drop {
+                    writer.coerced(target.undeclared);
                     continue;
                 }
-                let message = "the struct has no such field";
-                return Err(Reject::new(RejectReason::UnknownField, message).in_field(name));
+                let reject = Reject::new(RejectReason::UnknownField, "the struct has no such field");
+                let hint = "leave it out, add it to the table, or let the table have `unknown_fields: drop`";
+                return Err(reject.hint(hint).in_field(name));
             };
             let shape = positions.iter().find(|(position, _)| *position == Some(at)).map(|(_, shape)| shape);
             // A field that the session did not declare can still be given by name where it holds nothing positional.

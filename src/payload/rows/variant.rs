@@ -42,6 +42,7 @@ impl Natural {
                     path: path.to_owned(),
                     found: incoming.to_string(),
                     declared: "variant, whose maps have text for keys".to_owned(),
+                    hint: "",
                 });
             }
             // Arrow's rule, so that the same rows are stored the same, whichever way they come.
@@ -118,10 +119,7 @@ impl<'a> Positional<'a, '_> {
                 while let Some(entry) = self.note(wire.next_message())? {
                     let (key, value) = self.note(entry_parts(entry))?;
                     let Some((kind::STRING, WireValue::Bytes(name))) = key else {
-                        return Err(Reject::new(
-                            RejectReason::TypeMismatch,
-                            "a variant's maps must have text for keys",
-                        ));
+                        return Err(mismatch("a variant's maps must have text for keys", "map"));
                     };
                     let name = self.utf8(name)?;
                     object.put(writer, name, |w| self.put_variant(value, target, natural.field(name), level + 1, w))?;
@@ -138,10 +136,7 @@ impl<'a> Positional<'a, '_> {
                     let [metadata, value] = self.pair(message)?;
                     target.put_encoded(writer, metadata, value, level)
                 }
-                Natural::Any | Natural::Elements(_) => {
-                    let message = "a struct has no names in a variant; send a map with text keys";
-                    Err(Reject::new(RejectReason::TypeMismatch, message))
-                }
+                Natural::Any | Natural::Elements(_) => Err(mismatch("a struct has no names in a variant", "struct")),
             },
             (kind::DECIMAL, WireValue::Bytes(text)) => target.put_decimal_text(writer, self.utf8(text)?),
             _ => match scalar(target, number) {
@@ -189,13 +184,19 @@ impl<'a> Positional<'a, '_> {
         }
         match (binaries, self.note(wire.next_message())?) {
             ([Some(first), Some(second)], None) => Ok([first, second]),
-            _ => {
-                let message = "a struct in a variant must be Spark's two binaries, the value and its metadata; send a map \
-                               with text keys for a struct with names";
-                Err(Reject::new(RejectReason::TypeMismatch, message))
-            }
+            _ => Err(mismatch(
+                "a struct in a variant must be Spark's two binaries, the value and its metadata",
+                "struct",
+            )),
         }
     }
+}
+
+#[cold]
+fn mismatch(message: &str, found: &str) -> Box<Reject> {
+    Reject::new(RejectReason::TypeMismatch, message)
+        .of_types("variant", found)
+        .hint("send what has names as a map with text keys")
 }
 
 /// The leaf of a scalar kind; `None` for a number that is no such kind.

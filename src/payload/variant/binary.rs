@@ -11,7 +11,7 @@
 //! offsets may name one value; an item's size is therefore checked with every element, which bounds the walk by the largest
 //! item and not by what the bytes could unfold to. Bytes that break the encoding reject the row as malformed.
 
-use super::{ListWriter, ObjectWriter, VariantTarget, check_level};
+use super::{ListWriter, ObjectWriter, VARIANT, VariantTarget, check_level};
 use crate::payload::item::ItemWriter;
 use crate::payload::leaf::{Presence, Put};
 use crate::payload::number::{self, Decimal, MICROS_PER_DAY};
@@ -72,7 +72,7 @@ impl<'a> Dictionary<'a> {
         let [header] = bytes.array("the metadata is empty")?;
         if header & 0x0f != VERSION {
             let message = format!("the variant's encoding has the version {}, expected {VERSION}", header & 0x0f);
-            return Err(Reject::new(RejectReason::Malformed, message));
+            return Err(reject_bytes(message));
         }
         let width = usize::from(header >> 6) + 1;
         let size = bytes.number(width, "the dictionary's size ends early")?;
@@ -152,7 +152,7 @@ impl<'a> Decoder<'a> {
                 let length = bytes.number(4, ENDS)?;
                 self.put_text(writer, bytes.take(length, TEXT_ENDS)?)
             }
-            _ => Err(Reject::new(RejectReason::Malformed, format!("the variant has a value of the unknown type {id}"))),
+            _ => Err(reject_bytes(format!("the variant has a value of the unknown type {id}"))),
         }
     }
 
@@ -233,7 +233,9 @@ fn micros(nanos: i64) -> Result<i64, Box<Reject>> {
     if nanos % NANOS_PER_MICRO == 0 {
         return Ok(nanos / NANOS_PER_MICRO);
     }
-    Err(Reject::new(RejectReason::Inexact, "the time in the variant is not a whole number of microseconds"))
+    Err(Reject::new(RejectReason::Inexact, "the time in the variant is not a whole number of microseconds")
+        .of_types(VARIANT, "timestamp")
+        .hint("round it before it is sent"))
 }
 
 /// The values of an object or array, in the order of their offsets' places.
@@ -306,5 +308,12 @@ impl<'a> Bytes<'a> {
 
 #[cold]
 fn malformed(what: &str) -> Box<Reject> {
-    Reject::new(RejectReason::Malformed, format!("the variant's bytes are not what its encoding says: {what}"))
+    reject_bytes(format!("the variant's bytes are not what its encoding says: {what}"))
+}
+
+#[cold]
+fn reject_bytes(message: String) -> Box<Reject> {
+    Reject::new(RejectReason::Malformed, message)
+        .of_types(VARIANT, VARIANT)
+        .hint("send the value and its metadata just as Spark encodes them, from one and the same row")
 }

@@ -19,12 +19,15 @@ mod tests;
 pub(super) mod vectors;
 
 use super::item::ItemWriter;
-use super::leaf::{Leaf, Presence, Put, Role};
-use super::nested::{MapKeys, end_element};
+use super::leaf::{Leaf, Policies, Presence, Put, Role};
+use super::nested::{Distinct, check_map_key, end_element};
 use super::number::Decimal;
 use super::reject::{Reject, RejectReason};
 use crate::limits::NESTING_MAX_LEVELS;
 use crate::schema::{ColumnOptions, DataType, Field};
+
+/// The type's name.
+const VARIANT: &str = "variant";
 
 /// A variant column, compiled: a leaf for each kind of scalar. Decimals have none, because a leaf of theirs has one scale.
 #[derive(Debug, Clone)]
@@ -45,11 +48,13 @@ pub struct VariantTarget {
 }
 
 impl VariantTarget {
-    /// Compiles a column of type variant. Its option `non_finite` holds for the floats and doubles in it.
-    pub fn compile(field: &Field) -> Option<Self> {
+    /// Compiles a column of type variant. Its option `non_finite` holds for the floats and doubles in it. Each leaf gets
+    /// values of its own kind alone, so that no mode coerces anything here.
+    pub fn compile(field: &Field, path: &str, policies: &mut Policies<'_>) -> Option<Self> {
         let options = ColumnOptions { non_finite: field.options.non_finite, ..ColumnOptions::default() };
-        let leaf = |data_type, role| {
-            Leaf::compile(&Field { options: options.clone(), ..Field::new(&field.name, data_type, true) }, role)
+        let mut leaf = |data_type, role| {
+            let field = Field { options: options.clone(), ..Field::new(&field.name, data_type, true) };
+            Leaf::compile(&field, path, role, None, policies)
         };
         Some(Self {
             integer: leaf(DataType::Long, Role::Value)?,
@@ -70,18 +75,27 @@ impl VariantTarget {
     /// A decimal of any scale, to DynamoDB's 38 digits.
     pub(super) fn put_decimal(&self, writer: &mut ItemWriter, value: Decimal) -> Put {
         if !value.fits_dynamodb() {
-            let message = "DynamoDB's numbers have at most 38 digits and reach from 1E-130 to 9.99E+125";
-            return Err(Reject::new(RejectReason::OutOfRange, message));
+            return Err(self.too_many_digits());
         }
         writer.number(&value.canonical_text());
         Ok(Presence::Written)
+    }
+
+    /// The reject of a decimal that DynamoDB cannot hold.
+    #[cold]
+    pub(super) fn too_many_digits(&self) -> Box<Reject> {
+        let message = "DynamoDB's numbers have at most 38 digits and reach from 1E-130 to 9.99E+125";
+        Reject::new(RejectReason::OutOfRange, message)
+            .of_types(VARIANT, "decimal")
+            .hint("round the number before it is sent, or send it as text")
     }
 
     /// A decimal as text.
     pub(super) fn put_decimal_text(&self, writer: &mut ItemWriter, text: &str) -> Put {
         let value = Decimal::parse(text).ok_or_else(|| {
             let message = "the decimal's text is not a number of at most 38 significant digits";
-            Reject::new(RejectReason::OutOfRange, message)
+            let reject = Reject::new(RejectReason::OutOfRange, message).of_types(VARIANT, "decimal");
+            reject.hint("send decimals as text such as -12.50")
         })?;
         self.put_decimal(writer, value)
     }
@@ -124,7 +138,7 @@ impl ListWriter {
         }
         writer.count(1);
         put(writer)
-            .and_then(|presence| end_element(presence, true, writer))
+            .and_then(|presence| end_element(presence, true, VARIANT, writer))
             .map_err(|reject| reject.in_element(self.index))?;
         self.index += 1;
         Ok(())
@@ -141,14 +155,14 @@ impl ListWriter {
 pub(super) struct ObjectWriter<'v> {
     key: &'v Leaf,
     /// `None` where the names are known to differ.
-    names: Option<MapKeys>,
+    names: Option<Distinct>,
     any: bool,
 }
 
 impl<'v> ObjectWriter<'v> {
     /// Opens an object whose names must be compared.
     pub(super) fn begin(target: &'v VariantTarget, writer: &mut ItemWriter) -> Self {
-        Self { names: Some(MapKeys::default()), ..Self::begin_distinct(target, writer) }
+        Self { names: Some(Distinct::default()), ..Self::begin_distinct(target, writer) }
     }
 
     /// Opens an object whose names are known to differ.
@@ -173,9 +187,9 @@ impl<'v> ObjectWriter<'v> {
         let start = writer.len();
         self.key
             .put_text(writer, name)
-            .and_then(|_written| self.names.as_mut().map_or(Ok(()), |names| names.check(start, writer)))
+            .and_then(|_written| self.names.as_mut().map_or(Ok(()), |names| check_map_key(names, start, writer)))
             .and_then(|()| put(writer))
-            .and_then(|presence| end_element(presence, true, writer))
+            .and_then(|presence| end_element(presence, true, VARIANT, writer))
             .map_err(|reject| reject.in_field(shortened(name)))
     }
 

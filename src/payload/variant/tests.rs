@@ -7,15 +7,28 @@ use super::encoder::{Sample, Style, any_sample, any_style, encode, stored};
 use super::vectors::{LARGE, SPARK, bytes};
 use super::*;
 use crate::limits::{ITEM_MAX_BYTES, MAP_KEY_MAX_BYTES};
-use crate::schema::NonFinite;
+use crate::payload::cast::Mode;
+use crate::payload::coercion::RuleBook;
+use crate::schema::{NonFinite, StoreAssignment, UnknownFields};
 
 /// Metadata without names.
 const NO_NAMES: &[u8] = &[1, 0, 0];
 
 type Outcome = Result<Value, (String, RejectReason)>;
 
+fn target(field: &Field) -> VariantTarget {
+    let mut rules = RuleBook::default();
+    let mut policies = Policies {
+        mode: Mode(StoreAssignment::Strict),
+        unknown_fields: UnknownFields::Reject,
+        show_values: false,
+        rules: &mut rules,
+    };
+    VariantTarget::compile(field, "v", &mut policies).unwrap()
+}
+
 fn put_into(field: &Field, value: &[u8], metadata: &[u8]) -> Outcome {
-    let target = VariantTarget::compile(field).unwrap();
+    let target = target(field);
     let mut writer = ItemWriter::default();
     match target.put_encoded(&mut writer, metadata, value, 1) {
         Ok(Presence::Written) => Ok(serde_json::from_slice(writer.as_slice()).unwrap()),
@@ -228,7 +241,7 @@ fn nesting_ends_at_32_levels() {
     assert!(put(&value, &metadata).is_ok());
     let (value, metadata) = nested(33);
     assert_eq!(put(&value, &metadata), Err((format!("v{}", "[0]".repeat(32)), RejectReason::TooDeep)));
-    let target = VariantTarget::compile(&Field::new("v", DataType::Variant, true)).unwrap();
+    let target = target(&Field::new("v", DataType::Variant, true));
     let (value, metadata) = nested(2);
     let below = |level| target.put_encoded(&mut ItemWriter::default(), &metadata, &value, level);
     assert!(below(31).is_ok());
@@ -247,7 +260,7 @@ fn bytes_that_unfold_beyond_an_item_are_rejected_while_they_are_written() {
         outer.extend(&value);
         value = outer;
     }
-    let target = VariantTarget::compile(&Field::new("v", DataType::Variant, true)).unwrap();
+    let target = target(&Field::new("v", DataType::Variant, true));
     let mut writer = ItemWriter::default();
     let reject = target.put_encoded(&mut writer, NO_NAMES, &value, 1).unwrap_err();
     assert_eq!(reject.reason, RejectReason::ItemTooLarge);
