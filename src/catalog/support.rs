@@ -49,6 +49,13 @@ fn fields(parent: &str, columns: &[Field]) -> Result<(), CatalogError> {
                 }
             }
         }
+        if field.options.as_set
+            && let DataType::Array { element, .. } = &field.data_type
+            && **element == DataType::Variant
+        {
+            let message = "a set's elements must be texts, numbers or binaries, not variant";
+            return Err(SchemaError::new(path, message).into());
+        }
         data_type(&path, &field.data_type)?;
     }
     Ok(())
@@ -56,10 +63,6 @@ fn fields(parent: &str, columns: &[Field]) -> Result<(), CatalogError> {
 
 fn data_type(path: &str, value: &DataType) -> Result<(), CatalogError> {
     match value {
-        DataType::Variant => {
-            let reason = "the type variant is not supported yet; use a string or a struct".to_owned();
-            Err(CatalogError::Unsupported { option: path.to_owned(), reason })
-        }
         DataType::Array { element, .. } => data_type(&format!("{path}[]"), element),
         DataType::Map { value, .. } => data_type(&format!("{path}{{}}"), value),
         DataType::Struct(inner) => fields(path, inner),

@@ -23,6 +23,7 @@ pub mod read_key;
 pub mod reject;
 pub mod rows;
 pub mod target;
+pub mod variant;
 pub mod wire;
 
 pub use chunk::{Chunk, EncodedRow};

@@ -147,7 +147,7 @@ impl Decimal {
     /// Whether DynamoDB can hold the number exactly.
     pub fn fits_dynamodb(self) -> bool {
         let normalized = self.normalized();
-        let leading = normalized.digits() as i32 - 1 - normalized.scale;
+        let leading = (normalized.digits() as i32 - 1).saturating_sub(normalized.scale);
         normalized.unscaled == 0
             || (normalized.digits() as usize <= NUMBER_MAX_DIGITS
                 && (NUMBER_MIN_EXPONENT..=NUMBER_MAX_EXPONENT).contains(&leading))

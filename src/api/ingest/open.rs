@@ -142,10 +142,11 @@ fn plan(table: &TableVersion, open: &v1::Open, op: WriteOp, hash_seed: u64) -> R
         let message = "give the columns once: as columns or as arrow_schema";
         return Err(status::invalid_argument("open.columns", message));
     }
-    let incoming = IncomingArrow::parse(&open.arrow_schema)
+    let mut incoming = IncomingArrow::parse(&open.arrow_schema)
         .map_err(|error| status::invalid_argument("open.arrow_schema", error.to_string()))?;
     if let Some(spark) = spark {
         same_columns(&spark, incoming.schema())?;
+        incoming.describe_by_spark(spark);
     }
     let plan = Plan::compile(&table.def, incoming.schema(), op, hash_seed).map_err(status::plan_error)?;
     let arrow = ArrowPlan::compile(&plan, incoming).map_err(status::plan_error)?;

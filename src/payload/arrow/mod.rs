@@ -20,6 +20,9 @@ mod shape;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod variant;
+#[cfg(test)]
+mod variant_tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,7 +67,7 @@ impl ArrowPlan {
             let field = incoming.columns.field(position);
             shapes[position] = Some(match used {
                 Used::Key(leaf) => compiler.leaf(leaf, field, name).map(|()| Shape::Plain)?,
-                Used::Column(target) => compiler.target(target, field, name)?,
+                Used::Column(target) => compiler.target(target, field, incoming.spark_type(position), name, 1)?,
             });
         }
         let shapes: Vec<(usize, Shape)> =

@@ -24,6 +24,8 @@ pub struct IncomingArrow {
     pub(super) arrow: SchemaRef,
     /// The type of each dictionary's values, by id.
     pub(super) dictionaries: HashMap<i64, ArrowType>,
+    /// Spark's own schema, where the session has it.
+    spark: Option<Schema>,
 }
 
 impl IncomingArrow {
@@ -65,7 +67,18 @@ impl IncomingArrow {
             columns: Arc::new(arrow),
             arrow: Arc::new(arrow_schema::Schema::new(fields)),
             dictionaries,
+            spark: None,
         })
+    }
+
+    /// Takes Spark's own schema of the same columns, which says what Arrow cannot: that two binaries are a variant.
+    pub fn describe_by_spark(&mut self, spark: Schema) {
+        self.spark = Some(spark);
+    }
+
+    /// Spark's type of a column.
+    pub(super) fn spark_type(&self, position: usize) -> Option<&DataType> {
+        self.spark.as_ref()?.fields.get(position).map(|field| &field.data_type)
     }
 
     /// The columns, with Forebay's types, for [`crate::payload::Plan::compile`].

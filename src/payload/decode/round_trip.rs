@@ -89,7 +89,42 @@ fn scalar() -> impl Strategy<Value = Sample> {
         }),
         any::<i64>().prop_map(|v| sample(T::DayTimeInterval, Kind::DayTimeIntervalMicros(v))),
         any::<i32>().prop_map(|v| sample(T::YearMonthInterval, Kind::YearMonthIntervalMonths(v))),
+        variant().prop_map(|v| sample(T::Variant, v)),
     ]
+}
+
+/// A double that reads back as one: a whole number of 64 bits would be an integer.
+fn natural_double() -> impl Strategy<Value = f64> {
+    double().prop_filter("no integer", |v| v.fract() != 0.0 || v.abs() > 1e19)
+}
+
+/// A decimal that no double's shortest text is, in the one text that it reads back as.
+fn natural_decimal() -> impl Strategy<Value = String> {
+    (any::<u64>(), 0i32..30).prop_map(|(bits, scale)| {
+        Decimal { unscaled: i128::from(bits) * 10i128.pow(18) + 123_456_789_012_345_679, scale }.canonical_text()
+    })
+}
+
+/// Values of a variant, in the kinds that reads return.
+fn variant() -> impl Strategy<Value = Kind> {
+    let scalar = prop_oneof![
+        any::<bool>().prop_map(Kind::BoolValue),
+        prop_oneof![-9i64..9, any::<i64>()].prop_map(Kind::IntValue),
+        natural_double().prop_map(Kind::DoubleValue),
+        natural_decimal().prop_map(Kind::DecimalValue),
+        text().prop_map(Kind::StringValue),
+        any::<Vec<u8>>().prop_map(|v| Kind::BytesValue(v.into())),
+    ];
+    scalar.prop_recursive(4, 24, 4, |inner| {
+        let nullable = prop::option::of(inner).prop_map(|kind| Value { kind });
+        prop_oneof![
+            prop::collection::vec(nullable.clone(), 0..4).prop_map(|values| Kind::ListValue(ListValue { values })),
+            prop::collection::btree_map("[a-z\"é]{1,6}", nullable, 0..4).prop_map(|entries| {
+                let entry = |(key, of)| MapEntry { key: Some(value(Kind::StringValue(key))), value: Some(of) };
+                Kind::MapValue(MapValue { entries: entries.into_iter().map(entry).collect() })
+            }),
+        ]
+    })
 }
 
 /// Map keys of a type, with their stored text, which orders the entries that are read.

@@ -4,8 +4,11 @@
 //! numbers are `kind`'s. Structs by position follow the session's own declared order, so the walker is compiled from the
 //! session's columns beside the table's. Bytes that are no protobuf end the call; values that do not fit reject their row.
 
+mod variant;
+
 use smallvec::SmallVec;
 
+use self::variant::Natural;
 use super::PayloadError;
 use super::chunk::{Chunk, ChunkBuilder};
 use super::item::ItemWriter;
@@ -52,6 +55,8 @@ enum Shape {
     Elements(Box<Shape>),
     /// For each position of the session's struct: the target's field, `None` where the target has none.
     Struct(Vec<(Option<usize>, Shape)>),
+    /// A value of any kind, and what the session says about it.
+    Variant(Natural),
 }
 
 impl RowsPlan {
@@ -78,6 +83,7 @@ impl Shape {
             hint: "",
         };
         match (target, incoming) {
+            (Target::Variant(_), incoming) => Ok(Self::Variant(Natural::compile(incoming, path)?)),
             (Target::Leaf(leaf), _) => check_leaf(leaf, incoming, path).map(|()| Self::Plain),
             (Target::Set { element: leaf }, DataType::Array { element, .. }) => {
                 check_leaf(leaf, element, &format!("{path}[]")).map(|()| Self::Plain)
@@ -279,6 +285,11 @@ impl<'a, 'f> Positional<'a, 'f> {
         let Some((number, value)) = value else { return Ok(Presence::Null) };
         if let Target::Leaf(leaf) = target {
             return self.put_scalar(leaf, number, value, writer);
+        }
+        if let Target::Variant(target) = target {
+            // Only a field that the session did not declare has another shape.
+            let natural = if let Shape::Variant(natural) = shape { natural } else { &Natural::Any };
+            return self.put_variant(Some((number, value)), target, natural, level, writer);
         }
         if level > NESTING_MAX_LEVELS {
             return Err(Reject::new(RejectReason::TooDeep, format!("nested deeper than {NESTING_MAX_LEVELS} levels")));
