@@ -14,7 +14,7 @@ use crate::payload::arrow::{ArrowPlan, IncomingArrow};
 use crate::payload::rows::RowsPlan;
 use crate::pool::PoolTable;
 use crate::proto::v1;
-use crate::schema::{Coalesce, Schema, spark_json};
+use crate::schema::{Coalesce, spark_json};
 use crate::store::WriteOp;
 
 /// A session that can start.
@@ -130,23 +130,13 @@ fn plan(table: &TableVersion, open: &v1::Open, op: WriteOp, hash_seed: u64) -> R
         let message = "give the columns once: as columns or as arrow_schema";
         return Err(status::invalid_argument("open.columns", message));
     }
-    let incoming = IncomingArrow::parse(&open.arrow_schema)
+    let mut incoming = IncomingArrow::parse(&open.arrow_schema)
         .map_err(|error| status::invalid_argument("open.arrow_schema", error.to_string()))?;
     if let Some(spark) = spark {
-        same_columns(&spark, incoming.schema())?;
+        let refined = incoming.refine(&spark);
+        incoming = refined.map_err(|error| status::invalid_argument("open.spark_schema_json", error.to_string()))?;
     }
     let plan = Plan::compile(&table.def, incoming.schema(), op, hash_seed).map_err(status::plan_error)?;
     let arrow = ArrowPlan::compile(&plan, incoming).map_err(status::plan_error)?;
     Ok((plan, Form::Arrow(arrow)))
-}
-
-/// Spark's schema and Arrow's must describe the same columns, or one of them is of something else.
-fn same_columns(spark: &Schema, arrow: &Schema) -> Result<(), Status> {
-    let names = |schema: &Schema| schema.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
-    let (spark, arrow) = (names(spark), names(arrow));
-    if spark == arrow {
-        return Ok(());
-    }
-    let message = format!("has the columns {}, but arrow_schema has {}", spark.join(", "), arrow.join(", "));
-    Err(status::invalid_argument("open.spark_schema_json", message))
 }

@@ -2,7 +2,8 @@
 //!
 //! The kept Arrow schema differs from the sent one in two ways that do not change the layout of batches: every field may
 //! be null, because a null where none is allowed rejects its row and not the whole batch; and a map is the list of entries
-//! that it is, so that its entries are checked like any other values.
+//! that it is, so that its entries are checked like any other values. Spark's schema, where there is one, may say more
+//! about a column than Arrow's (`spark`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,12 +11,13 @@ use std::sync::Arc;
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, FieldRef, IntervalUnit, SchemaRef};
 
 use super::guard::{arrow_error, malformed, read_message};
+use super::spark::{self, SparkError};
 use crate::limits::{ARROW_SCHEMA_MAX_TABLES, NESTING_MAX_LEVELS};
 use crate::payload::PayloadError;
 use crate::schema::{DataType, Field, Schema};
 
 /// A session's incoming Arrow columns.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct IncomingArrow {
     schema: Schema,
     /// The columns as they were sent, for compiling; a map is a map.
@@ -53,19 +55,24 @@ impl IncomingArrow {
         }
         let arrow = arrow_ipc::convert::try_fb_to_schema(ipc_schema).map_err(arrow_error)?;
 
+        let columns = arrow.fields().iter();
+        let columns =
+            columns.map(|field| Field::new(field.name(), column_type(field.data_type()), field.is_nullable()));
+        let schema = Schema { fields: columns.collect() };
+        Self::new(schema, arrow)
+    }
+
+    /// The same columns with the types and the nullability that Spark's own schema gives them.
+    pub fn refine(&self, spark: &Schema) -> Result<Self, SparkError> {
+        let (schema, arrow) = spark::refine(spark, &self.columns)?;
+        Ok(Self::new(schema, arrow)?)
+    }
+
+    fn new(schema: Schema, arrow: arrow_schema::Schema) -> Result<Self, PayloadError> {
         let mut dictionaries = HashMap::new();
-        let mut fields = Vec::with_capacity(arrow.fields().len());
-        let mut columns = Vec::with_capacity(arrow.fields().len());
-        for field in arrow.fields() {
-            columns.push(Field::new(field.name(), column_type(field.data_type()), field.is_nullable()));
-            fields.push(relaxed(field, &mut dictionaries)?);
-        }
-        Ok(Self {
-            schema: Schema { fields: columns },
-            columns: Arc::new(arrow),
-            arrow: Arc::new(arrow_schema::Schema::new(fields)),
-            dictionaries,
-        })
+        let fields = arrow.fields().iter().map(|field| relaxed(field, &mut dictionaries));
+        let fields = fields.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { schema, columns: Arc::new(arrow), arrow: Arc::new(arrow_schema::Schema::new(fields)), dictionaries })
     }
 
     /// The columns, with Forebay's types, for [`crate::payload::Plan::compile`].
@@ -120,7 +127,7 @@ pub(super) fn dictionary_id(field: &ArrowField) -> i64 {
 }
 
 /// The column type that stands for an Arrow type; variant where there is none, or none yet (nulls).
-fn column_type(arrow: &ArrowType) -> DataType {
+pub(super) fn column_type(arrow: &ArrowType) -> DataType {
     let array = |element: &FieldRef| DataType::Array {
         element: Box::new(column_type(element.data_type())),
         contains_null: element.is_nullable(),
