@@ -16,9 +16,9 @@ use crate::schema::{DynamoDbOptions, Ownership, TableDef};
 use crate::store::{ControlError, TableDescription};
 
 /// How often a change starts again because somebody else changed the same table.
-const ATTEMPTS: u32 = 8;
+pub(super) const ATTEMPTS: u32 = 8;
 /// The pause before such a new start.
-const ATTEMPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const ATTEMPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What [`Catalog::apply`] did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! The catalog against a store in memory that can fail at every step.
 
+mod add_columns;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

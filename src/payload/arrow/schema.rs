@@ -26,6 +26,7 @@ pub struct IncomingArrow {
     pub(super) arrow: SchemaRef,
     /// The type of each dictionary's values, by id.
     pub(super) dictionaries: HashMap<i64, ArrowType>,
+    untyped: Vec<(String, ArrowType)>,
 }
 
 impl IncomingArrow {
@@ -59,7 +60,11 @@ impl IncomingArrow {
         let columns =
             columns.map(|field| Field::new(field.name(), column_type(field.data_type()), field.is_nullable()));
         let schema = Schema { fields: columns.collect() };
-        Self::new(schema, arrow)
+        let mut untyped = Vec::new();
+        for field in arrow.fields() {
+            note_untyped(field.name().clone(), field.data_type(), &mut untyped);
+        }
+        Ok(Self { untyped, ..Self::new(schema, arrow)? })
     }
 
     /// The same columns with the types and the nullability that Spark's own schema gives them.
@@ -72,7 +77,13 @@ impl IncomingArrow {
         let mut dictionaries = HashMap::new();
         let fields = arrow.fields().iter().map(|field| relaxed(field, &mut dictionaries));
         let fields = fields.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { schema, columns: Arc::new(arrow), arrow: Arc::new(arrow_schema::Schema::new(fields)), dictionaries })
+        let (columns, arrow) = (Arc::new(arrow), Arc::new(arrow_schema::Schema::new(fields)));
+        Ok(Self { schema, columns, arrow, dictionaries, untyped: Vec::new() })
+    }
+
+    /// The paths and types of what no column type stands for, and no schema of Spark's says more about.
+    pub fn untyped(&self) -> &[(String, ArrowType)] {
+        &self.untyped
     }
 
     /// The columns, with Forebay's types, for [`crate::payload::Plan::compile`].
@@ -184,5 +195,30 @@ pub(super) fn column_type(arrow: &ArrowType) -> DataType {
         | ArrowType::Time64(_)
         | ArrowType::Union(..)
         | ArrowType::RunEndEncoded(..) => DataType::Variant,
+    }
+}
+
+/// Notes what [`column_type`] has no type for, at any depth.
+fn note_untyped(path: String, arrow: &ArrowType, untyped: &mut Vec<(String, ArrowType)>) {
+    match arrow {
+        ArrowType::List(element)
+        | ArrowType::LargeList(element)
+        | ArrowType::ListView(element)
+        | ArrowType::LargeListView(element)
+        | ArrowType::FixedSizeList(element, _) => note_untyped(format!("{path}[]"), element.data_type(), untyped),
+        ArrowType::Dictionary(_, values) => note_untyped(path, values, untyped),
+        ArrowType::Struct(fields) => {
+            for field in fields {
+                note_untyped(format!("{path}.{}", field.name()), field.data_type(), untyped);
+            }
+        }
+        ArrowType::Map(entries, _) => match entries.data_type() {
+            ArrowType::Struct(fields) if fields.len() == 2 => {
+                note_untyped(format!("{path}{{}}"), fields[1].data_type(), untyped);
+            }
+            other => untyped.push((path, other.clone())),
+        },
+        other if column_type(other) == DataType::Variant => untyped.push((path, other.clone())),
+        _ => {}
     }
 }
