@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::apply::{ATTEMPT_PAUSE, ATTEMPTS};
 use super::record::State;
 use super::{Catalog, CatalogError, TableVersion, support};
+use crate::schema::Schema;
 use crate::schema::add_columns::{Added, add_columns};
-use crate::schema::{Schema, TableDef};
 use crate::store::ControlError;
 
 impl Catalog {
@@ -58,7 +58,10 @@ impl Catalog {
         let found = found.ok_or_else(|| CatalogError::NotFound { name: name.to_owned() })?;
         let Some(added) = add_columns(&found.def, session) else { return Ok(found) };
         fits(&added).map_err(AddError::Other)?;
-        let def = usable(&added.definition)?;
+        // As for a definition that is applied.
+        let mut def = added.definition;
+        def.validate().map_err(CatalogError::from)?;
+        support::check(&mut def)?;
         let record = self.append(name, sk + 1, State::Active, found.version + 1, Some(def)).await?;
         tracing::info!(
             table = name,
@@ -68,13 +71,6 @@ impl Catalog {
         );
         record.usable().ok_or_else(|| CatalogError::NotFound { name: name.to_owned() }.into())
     }
-}
-
-/// The definition, checked like one that is applied.
-fn usable(def: &TableDef) -> Result<TableDef, CatalogError> {
-    def.validate()?;
-    support::check(def)?;
-    Ok(def.clone())
 }
 
 /// Why columns were not added this time.

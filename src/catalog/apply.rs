@@ -53,9 +53,9 @@ enum Step {
 impl Catalog {
     /// Makes a table be as described: creates it, binds an existing DynamoDB table, or evolves it. The same definition
     /// twice changes nothing. An empty `dynamodb_table` means the prefix and the name; `ownership` is not looked at.
-    pub async fn apply(&self, def: TableDef, dry_run: bool) -> Result<ApplyOutcome, CatalogError> {
+    pub async fn apply(&self, mut def: TableDef, dry_run: bool) -> Result<ApplyOutcome, CatalogError> {
         def.validate()?;
-        support::check(&def)?;
+        support::check(&mut def)?;
         let mut created = false;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {

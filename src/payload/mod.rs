@@ -11,6 +11,7 @@
 pub mod arrow;
 pub mod chunk;
 pub mod decode;
+pub mod defaults;
 pub mod item;
 pub mod key;
 pub mod leaf;
@@ -21,6 +22,7 @@ pub mod read_key;
 pub mod reject;
 pub mod rows;
 pub mod target;
+pub(crate) mod values;
 pub mod wire;
 
 pub use chunk::{Chunk, EncodedRow};

@@ -1,11 +1,13 @@
 //! The plan of a session: the table's columns, matched by name to the columns that the session's rows carry.
 //!
 //! Compiled once when the session opens; per row there is no name lookup. The order of a written row: key attributes first
-//! (so that the head of the row's text is its canonical key), then the other columns in the table's order.
+//! (so that the head of the row's text is its canonical key), then the other columns in the table's order, then the defaults
+//! of those that the session does not carry.
 
 use std::hash::{BuildHasher, Hasher};
 
 use super::chunk::{ChunkBuilder, RowShape};
+use super::defaults::{DefaultError, Defaults};
 use super::item::{ItemWriter, name_json};
 use super::leaf::{Leaf, Presence, Put, Role, check_key_length};
 use super::nested::{check_item_size, item_too_large};
@@ -29,6 +31,8 @@ pub struct Plan {
     op: WriteOp,
     keys: Vec<KeyAttributePlan>,
     columns: Vec<ColumnPlan>,
+    /// Of the columns that the session does not carry.
+    defaults: Defaults,
     incoming: Schema,
     unknown_columns: Vec<String>,
     hasher: foldhash::fast::FixedState,
@@ -96,6 +100,9 @@ pub enum PlanError {
     /// A column that occurs twice, or a schema that is none.
     #[error("the session's columns are not usable: {0}")]
     Schema(#[from] crate::schema::types::SchemaError),
+    /// A default that cannot be stored.
+    #[error(transparent)]
+    Default(#[from] DefaultError),
     /// A type that cannot be written.
     #[error(transparent)]
     Unsupported(#[from] UnsupportedType),
@@ -148,7 +155,7 @@ impl Plan {
             keys.push(key_attribute(table, &table.key.sort, false, position)?);
         }
 
-        let mut columns = Vec::new();
+        let (mut columns, mut defaults) = (Vec::new(), Defaults::default());
         if op == WriteOp::Put {
             for field in &table.schema.fields {
                 if table.key.partition == [field.name.as_str()] || table.key.sort == [field.name.as_str()] {
@@ -156,7 +163,7 @@ impl Plan {
                 }
                 match position(&field.name) {
                     Some(incoming) => columns.push(ColumnPlan { incoming, field: compile_column(table, field)? }),
-                    None if field.nullable => {}
+                    None if defaults.add(table, field)? || field.nullable => {}
                     None => {
                         return Err(PlanError::MissingColumn { table: table.name.clone(), column: field.name.clone() });
                     }
@@ -164,7 +171,7 @@ impl Plan {
             }
         }
         let hasher = foldhash::fast::FixedState::with_seed(hash_seed);
-        Ok(Self { op, keys, columns, incoming: incoming.clone(), unknown_columns, hasher })
+        Ok(Self { op, keys, columns, defaults, incoming: incoming.clone(), unknown_columns, hasher })
     }
 
     /// The session's columns, in order.
@@ -226,6 +233,7 @@ impl Plan {
                 Err(reject) => return Err(reject.in_field(&column.field.name)),
             }
         }
+        self.defaults.write(writer);
         writer.raw(b"}");
         check_item_size(writer)?;
         let key = &writer.as_slice()[start + 1..start + 1 + key_len];
@@ -274,7 +282,8 @@ impl KeyAttributePlan {
     }
 }
 
-fn compile_column(table: &TableDef, field: &Field) -> Result<TargetField, PlanError> {
+/// Compiles a column off the key's single attributes.
+pub(super) fn compile_column(table: &TableDef, field: &Field) -> Result<TargetField, PlanError> {
     let mut compiled = TargetField::compile(field, "", table.unknown_fields)?;
     if table.ttl_column.as_deref() == Some(&field.name)
         && let Some(leaf) = Leaf::compile_ttl(field, Role::Value)

@@ -4,6 +4,7 @@
 //! numbers are `kind`'s. Structs by position follow the session's own declared order, so the walker is compiled from the
 //! session's columns beside the table's. Bytes that are no protobuf end the call; values that do not fit reject their row.
 
+use prost::Message as _;
 use smallvec::SmallVec;
 
 use super::PayloadError;
@@ -16,6 +17,7 @@ use super::reject::{Reject, RejectReason};
 use super::target::{StructTarget, Target, null_not_allowed};
 use super::wire::{Wire, WireError, WireValue, zigzag};
 use crate::limits::{BATCH_MAX_ROWS, NESTING_MAX_LEVELS};
+use crate::proto::v1::Value;
 use crate::schema::{DataType, UnknownFields};
 
 /// Field numbers of `Value.kind` in `types.proto`.
@@ -171,6 +173,17 @@ impl<'a> RowsCursor<'a> {
         }
         Ok((!chunk.is_empty()).then(|| chunk.finish()))
     }
+}
+
+/// Writes a value that came in no row, as a row's column would be written. `data_type` is the target's own.
+pub(super) fn put_alone(value: &Value, target: &Target, data_type: &DataType, writer: &mut ItemWriter) -> Put {
+    let shape = Shape::compile(target, data_type, "");
+    let shape = shape.map_err(|error| Reject::new(RejectReason::TypeMismatch, error.to_string()))?;
+    let bytes = value.encode_to_vec();
+    // What was just encoded cannot be malformed; if it were, the reject would say so.
+    let (rows_plan, fault) = (RowsPlan { columns: vec![shape] }, std::cell::Cell::new(None));
+    let row = Positional { values: smallvec::smallvec![&bytes[..]], rows_plan: &rows_plan, fault: &fault };
+    row.put(0, target, writer)
 }
 
 /// One row, split into its values.

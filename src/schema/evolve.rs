@@ -204,7 +204,13 @@ impl Diff {
         } else {
             self.free(&option, &was.non_finite, &is.non_finite);
         }
-        self.free(&format!("{path}.default_value"), &was.default_value, &is.default_value);
+        let default = format!("{path}.default_value");
+        // A nullable column needs none; one that stays NOT NULL is relied on by sessions that do not carry it.
+        if was.default_value.is_some() && is.default_value.is_none() && !old.nullable && !new.nullable {
+            self.forbid(&default, "cannot be taken from a NOT NULL column: sessions that do not carry it need it");
+        } else {
+            self.free(&default, &was.default_value, &is.default_value);
+        }
     }
 
     /// Compares two types and gives the one to store.
@@ -365,6 +371,19 @@ mod tests {
             ("a INT", "a INT, b STRING"),
             ("a INT", "a INT, b INT NOT NULL DEFAULT 0"),
             ("a INT", "a INT COMMENT 'age'"),
+            ("a STRUCT<x: INT>", "a STRUCT<x: INT COMMENT 'inner'>"),
+            ("a STRUCT<x: INT>", "a STRUCT<x: INT, y: STRUCT<z: INT NOT NULL>>"),
+            ("a MAP<STRING, STRUCT<x: INT>>", "a MAP<STRING, STRUCT<x: INT, y: INT>>"),
+            ("a MAP<VARCHAR(3), INT>", "a MAP<STRING, INT>"),
+            ("a MAP<STRING, INT NOT NULL>", "a MAP<STRING, INT>"),
+            ("a STRUCT<x: INT NOT NULL>", "a STRUCT<x: INT>"),
+            ("a ARRAY<INT> OPTIONS (as_set = true)", "a ARRAY<BIGINT> OPTIONS (as_set = true)"),
+            ("a ARRAY<FLOAT> OPTIONS (as_set = true)", "a ARRAY<DOUBLE> OPTIONS (as_set = true)"),
+            ("a DECIMAL(5, -2)", "a DECIMAL(7, 0)"),
+            ("a INT DEFAULT 1", "a INT DEFAULT 2"),
+            ("a INT DEFAULT 1", "a INT"),
+            ("a INT NOT NULL", "a INT NOT NULL DEFAULT 1"),
+            ("a INT NOT NULL DEFAULT 1", "a INT NOT NULL DEFAULT 2"),
             ("a DOUBLE", "a DOUBLE OPTIONS (non_finite = null)"),
         ];
         for (old, new) in cases {
@@ -391,6 +410,26 @@ mod tests {
             ("a STRUCT<x: INT>", "a STRUCT<x: INT, y: INT NOT NULL>", "`a.y`: a new column must be nullable"),
             ("a ARRAY<STRUCT<x: INT>>", "a ARRAY<STRUCT<x: STRING>>", "`a[].x`: cannot change from int to string"),
             ("a MAP<INT, INT>", "a MAP<STRING, INT>", "`a`: the map's key cannot change from int to string"),
+            ("a MAP<INT, INT>", "a MAP<DECIMAL(12, 2), INT>", "`a`: the map's key cannot change"),
+            ("a MAP<BIGINT, INT>", "a MAP<INT, INT>", "`a`: the map's key cannot change from bigint to int"),
+            ("a MAP<STRING, STRUCT<x: INT>>", "a MAP<STRING, STRUCT<y: INT>>", "`a{}.x`: cannot be dropped"),
+            ("a ARRAY<INT>", "a ARRAY<INT NOT NULL>", "`a[]`: cannot become NOT NULL"),
+            ("a STRUCT<x: INT>", "a STRUCT<x: INT NOT NULL>", "`a.x`: cannot become NOT NULL"),
+            ("a STRUCT<x: INT>", "a STRUCT<x: INT, y: INT NOT NULL DEFAULT 1>", "`a.y`: a new column must be nullable"),
+            ("a VARCHAR(5)", "a CHAR(5)", "`a`: cannot change from varchar(5) to char(5)"),
+            ("a CHAR(5)", "a VARCHAR(4)", "`a`: cannot change from char(5) to varchar(4)"),
+            ("a DOUBLE", "a FLOAT", "`a`: cannot change from double to float"),
+            ("a INT", "a DOUBLE", "`a`: cannot change from int to double"),
+            ("a TIMESTAMP", "a TIMESTAMP_NTZ", "`a`: cannot change"),
+            ("a INTERVAL DAY TO SECOND", "a INTERVAL YEAR TO MONTH", "`a`: cannot change"),
+            ("a INTERVAL YEAR TO MONTH", "a INT", "`a`: cannot change"),
+            ("a INT", "a ARRAY<INT>", "`a`: cannot change from int to array<int>"),
+            ("a INT NOT NULL DEFAULT 1", "a INT NOT NULL", "`a.default_value`: cannot be taken from a NOT NULL column"),
+            (
+                "a STRUCT<d: DATE>",
+                "a STRUCT<d: DATE OPTIONS (time_encoding = number)>",
+                "`a.d.time_encoding`: cannot change",
+            ),
             ("a DATE", "a DATE OPTIONS (time_encoding = number)", "`a.time_encoding`: cannot change"),
             ("a ARRAY<INT>", "a ARRAY<INT> OPTIONS (as_set = true)", "`a.as_set`: cannot change"),
             ("a DOUBLE OPTIONS (non_finite = string)", "a DOUBLE", "`a.non_finite`: cannot change"),

@@ -144,7 +144,7 @@ pub struct ColumnOptions {
     pub as_set: bool,
     /// Store a boolean key as a number.
     pub key_as_number: bool,
-    /// The value for `on_missing: DEFAULT`, as the JSON text that a row of a JSON file would carry.
+    /// What a row stores when its session does not carry the column, as the JSON text that a row of a JSON file would carry.
     pub default_value: Option<String>,
 }
 
