@@ -419,6 +419,7 @@ async fn a_missing_column_gets_its_default_and_an_explicit_null_does_not() {
     write_with(&client, nulls, rows([vec![text("default"), int(2)]])).await;
     assert_eq!(get(&client, "rows", vec![text("default")]).await, Some(vec![text("default"), int(2), null(), null()]));
     let status = refused(&client, missing(v1::OnMissing::Null, bare())).await;
+    assert!(status.message().starts_with("open.on_missing: NULL stores no defaults"), "{}", status.message());
     assert!(status.message().contains("column `n`"), "{}", status.message());
     let delete = v1::Open { mode: v1::WriteMode::Delete.into(), ..bare() };
     let status = refused(&client, missing(v1::OnMissing::Default, delete)).await;

@@ -6,9 +6,9 @@ use super::open::Form;
 use crate::api::convert::schema_from_proto;
 use crate::api::status;
 use crate::catalog::{Catalog, TableVersion};
-use crate::payload::Plan;
 use crate::payload::arrow::{ArrowPlan, IncomingArrow};
 use crate::payload::rows::RowsPlan;
+use crate::payload::{Plan, PlanError};
 use crate::proto::v1;
 use crate::schema::add_columns::Added;
 use crate::schema::{Schema, TableDef, spark_json};
@@ -88,7 +88,13 @@ impl Columns {
             &bare
         };
         let incoming = self.schema().unwrap_or(&table.schema);
-        let plan = Plan::compile(table, incoming, writes.op, writes.hash_seed).map_err(status::plan_error)?;
+        let plan = Plan::compile(table, incoming, writes.op, writes.hash_seed);
+        let plan = plan.map_err(|error| match error {
+            PlanError::MissingColumn { .. } if !writes.defaults => {
+                status::invalid_argument("open.on_missing", format!("NULL stores no defaults, and {error}"))
+            }
+            other => status::plan_error(other),
+        })?;
         let form = match self {
             Self::OfTable | Self::Rows(_) => Form::Rows(RowsPlan::compile(&plan).map_err(status::plan_error)?),
             Self::Arrow(incoming) => Form::Arrow(ArrowPlan::compile(&plan, *incoming).map_err(status::plan_error)?),

@@ -108,6 +108,15 @@ async fn what_the_table_or_the_session_cannot_have_changes_nothing() {
 }
 
 #[tokio::test]
+async fn the_attribute_of_a_joined_key_is_no_column_to_add() {
+    let catalog = open(&Arc::new(FakeStore::default())).await;
+    catalog.apply(table("users", "a INT NOT NULL, b INT NOT NULL", &["a", "b"], &[]), false).await.unwrap();
+    let error = catalog.add_columns("users", &session("a INT, b INT, _pk STRING"), fine).await.unwrap_err();
+    assert!(error.to_string().contains("the name is taken by the joined key's attribute"), "{error}");
+    assert_eq!(catalog.get("users").await.unwrap().version, 1);
+}
+
+#[tokio::test]
 async fn an_addition_whose_answer_was_lost_is_there_the_next_time() {
     let store = Arc::new(FakeStore::default());
     let catalog = open(&store).await;
