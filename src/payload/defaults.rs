@@ -1,7 +1,7 @@
 //! Defaults: what a row stores in the columns that its session does not carry.
 //!
 //! A default is the JSON text that a row of a JSON file would carry. It is read by the column's declared type and written by
-//! the column's own encoder, once per session ([`Defaults`], for `plan`), so that a row pays for a copy of ready bytes; and
+//! the column's own encoder, once per session (`Defaults`, for `plan`), so that a row pays for a copy of ready bytes; and
 //! once when a table is applied ([`check`], for `catalog`), so that a default that does not fit its column is never stored.
 //! Only columns have defaults: not the key, which every row carries, and not fields of structs, which come with their
 //! struct.
