@@ -186,7 +186,6 @@ async fn what_is_not_supported_is_refused_and_never_ignored() {
         v1::Open { mode: v1::WriteMode::Insert.into(), ..open("rows") },
         v1::Open { op_column: "op".into(), ..open("rows") },
         v1::Open { epoch: 3, producer_id: "p".into(), ..open("rows") },
-        v1::Open { evolve: v1::Evolve::AddColumns.into(), ..open("rows") },
     ];
     for case in cases {
         let status = RawSession::open(&client, case).await.end().await.unwrap_err();
@@ -226,9 +225,9 @@ async fn sessions_that_cannot_work_are_refused_at_open() {
             "row_deadline",
         ),
         (
-            v1::Open { on_missing: v1::OnMissing::Null.into(), ..open("rows") },
+            v1::Open { on_missing: v1::OnMissing::LeaveUnchanged.into(), ..open("rows") },
             tonic::Code::InvalidArgument,
-            "on_missing",
+            "open.on_missing: a PUT replaces the whole item",
         ),
     ];
     for (case, code, word) in cases {

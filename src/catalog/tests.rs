@@ -1,5 +1,7 @@
 //! The catalog against a store in memory that can fail at every step.
 
+mod add_columns;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -499,13 +501,17 @@ async fn what_is_not_supported_yet_is_refused_by_its_name() {
         (with(|def| def.sequence_by = Some("score".to_owned())), "sequence_by"),
         (with(|def| def.write_shards = 4), "write_shards"),
         (with(|def| def.max_write_units = 4), "max_write_units"),
-        (table("users", "id STRING NOT NULL, v INT OPTIONS (default_value = '[]')", &["id"], &[]), "v.default_value"),
     ];
     for (def, expected) in cases {
         match catalog.apply(def, false).await {
             Err(CatalogError::Unsupported { option, .. }) => assert_eq!(option, expected),
             other => panic!("{expected}: {other:?}"),
         }
+    }
+    let misfit = table("users", "id STRING NOT NULL, v ARRAY<INT> OPTIONS (default_value = '[\"x\"]')", &["id"], &[]);
+    match catalog.apply(misfit, false).await {
+        Err(CatalogError::Invalid(error)) => assert_eq!(error.path, "v[0]"),
+        other => panic!("{other:?}"),
     }
     let mut def = users();
     def.coalesce = crate::schema::Coalesce::Off;

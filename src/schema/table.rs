@@ -262,6 +262,15 @@ impl TableDef {
         }
     }
 
+    /// The same table as if no column had a default.
+    pub fn without_defaults(&self) -> Self {
+        let mut table = self.clone();
+        for field in &mut table.schema.fields {
+            field.options.default_value = None;
+        }
+        table
+    }
+
     /// Partition columns, then sort columns.
     pub fn key_columns(&self) -> impl Iterator<Item = &str> {
         self.key.partition.iter().chain(&self.key.sort).map(String::as_str)

@@ -10,9 +10,9 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::source::{Origin, Rejected};
-use crate::cli::values::{Misfit, reason_name};
 use crate::cli::{CliError, progress_bar};
 use crate::client::{Event, Outcome};
+use crate::payload::values::{Misfit, reason_name};
 
 /// Rejected rows that the summary shows.
 const EXAMPLES: usize = 5;

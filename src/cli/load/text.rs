@@ -14,8 +14,8 @@ use super::input::{ByteSource, Input};
 use super::source::{Block, Content, Kept, Origin, Rejected, Source, record_json, rows_to_arrow};
 use super::{Settings, Survey};
 use crate::cli::CliError;
-use crate::cli::values::json::{Members, from_raw};
-use crate::cli::values::{Misfit, text};
+use crate::payload::values::json::{Members, from_raw};
+use crate::payload::values::{Misfit, text};
 use crate::proto::v1::{Row, RowReason, Value};
 use crate::schema::{Field, Schema};
 

@@ -16,6 +16,7 @@ mod lz4;
 mod same;
 mod schema;
 mod shape;
+mod spark;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use self::columns::Column;
 use self::guard::{CheckedMessages, arrow_error, check_batch, malformed};
 pub use self::schema::IncomingArrow;
 use self::shape::{Compiler, Shape};
+pub use self::spark::SparkError;
 use super::PayloadError;
 use super::chunk::{Chunk, ChunkBuilder};
 use super::item::ItemWriter;

@@ -55,9 +55,9 @@ fn sample(sample: Sample) -> Option<Pair> {
 /// A session with Spark's schema of the columns after `id`.
 fn open_by_spark(table: &TableDef, batch: &RecordBatch, spark: Vec<Field>) -> Result<ArrowPlan, PlanError> {
     let (schema, _) = ipc(batch, None);
-    let mut incoming = IncomingArrow::parse(&schema).unwrap();
     let id = Field::new("id", DataType::String, false);
-    incoming.describe_by_spark(Schema { fields: [vec![id], spark].concat() });
+    let spark = Schema { fields: [vec![id], spark].concat() };
+    let incoming = IncomingArrow::parse(&schema).unwrap().refine(&spark).unwrap();
     let plan = Plan::compile(table, incoming.schema(), WriteOp::Put, 1).unwrap();
     ArrowPlan::compile(&plan, incoming)
 }

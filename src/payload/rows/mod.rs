@@ -6,6 +6,7 @@
 
 mod variant;
 
+use prost::Message as _;
 use smallvec::SmallVec;
 
 use self::variant::Natural;
@@ -19,6 +20,7 @@ use super::reject::{Reject, RejectReason};
 use super::target::{StructTarget, Target, null_not_allowed};
 use super::wire::{Wire, WireError, WireValue, zigzag};
 use crate::limits::{BATCH_MAX_ROWS, NESTING_MAX_LEVELS};
+use crate::proto::v1::Value;
 use crate::schema::{DataType, UnknownFields};
 
 /// Field numbers of `Value.kind` in `types.proto`.
@@ -199,6 +201,17 @@ impl<'a> RowsCursor<'a> {
         }
         Ok((!chunk.is_empty()).then(|| chunk.finish()))
     }
+}
+
+/// Writes a value that came in no row, as a row's column would be written. `data_type` is the target's own.
+pub(super) fn put_alone(value: &Value, target: &Target, data_type: &DataType, writer: &mut ItemWriter) -> Put {
+    let shape = Shape::compile(target, data_type, "");
+    let shape = shape.map_err(|error| Reject::new(RejectReason::TypeMismatch, error.to_string()))?;
+    let bytes = value.encode_to_vec();
+    // What was just encoded cannot be malformed; if it were, the reject would say so.
+    let (rows_plan, fault) = (RowsPlan { columns: vec![shape] }, std::cell::Cell::new(None));
+    let row = Positional { values: smallvec::smallvec![&bytes[..]], rows_plan: &rows_plan, fault: &fault };
+    row.put(0, target, writer)
 }
 
 /// One row, split into its values.

@@ -1,6 +1,7 @@
 //! Values as people and files write them: text cells and JSON, into and out of the declared types.
 //!
-//! A value that does not fit is a [`Misfit`], never a guess and never a null. Callers: `load`, `get`.
+//! A value that does not fit is a [`Misfit`], never a guess and never a null. Callers: `defaults`, `api::convert`, and the
+//! CLI's `load` and `get`.
 
 pub(crate) mod json;
 pub(crate) mod text;
