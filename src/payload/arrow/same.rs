@@ -14,7 +14,7 @@ use super::testing::{ipc, open, table};
 use crate::payload::rows::{RowsCursor, RowsPlan};
 use crate::payload::{Chunk, Plan};
 use crate::proto::v1::{self, value::Kind};
-use crate::schema::{DataType, Field};
+use crate::schema::{DataType, Field, StoreAssignment};
 use crate::store::WriteOp;
 
 fn scalar_type() -> impl Strategy<Value = DataType> {
@@ -232,7 +232,8 @@ fn both_ways(
     values: Vec<v1::Value>,
     flavour: usize,
 ) -> [Rows; 2] {
-    let table = table(vec![Field::new("x", declared.clone(), nullable)]);
+    let mut table = table(vec![Field::new("x", declared.clone(), nullable)]);
+    table.store_assignment = [StoreAssignment::Strict, StoreAssignment::Ansi, StoreAssignment::Legacy][flavour / 3 % 3];
     let batch = super::testing::batch(vec![("x", array(sent, &values, flavour))]);
     let codec = [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)][flavour % 3];
     let (schema, messages) = ipc(&batch, codec);
