@@ -268,6 +268,8 @@ impl Plan {
             key_len: key_len as u32,
             partition_hash: self.hash(&key[..partition_len]),
             key_hash: self.hash(key),
+            // It was just seen to be at most 400 KB.
+            item_bytes: writer.item_bytes() as u32,
         })
     }
 

@@ -5,11 +5,11 @@
 //! stream that the client reads, `ends` says how calls end. The handler returns at once, so that a session's refusal and its acks travel the same way:
 //! on that stream.
 
-mod encoding;
-mod ends;
+pub(super) mod encoding;
+pub(super) mod ends;
 mod ledger;
-mod open;
-mod reply;
+pub(super) mod open;
+pub(super) mod reply;
 mod responses;
 mod session;
 mod unary;

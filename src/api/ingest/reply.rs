@@ -50,7 +50,7 @@ pub(super) fn rejects(committed_through: u64, batch_seq: u64, rejects: Vec<RowRe
 }
 
 /// One row that is not plainly written.
-pub(super) fn row_outcome(batch_seq: u64, row_index: u32, fate: RowFate) -> v1::RowOutcome {
+pub(in crate::api) fn row_outcome(batch_seq: u64, row_index: u32, fate: RowFate) -> v1::RowOutcome {
     match fate {
         RowFate::Rejected(Reject { reason, path, message, declared, found, hint, value }) => v1::RowOutcome {
             batch_seq,
@@ -87,7 +87,8 @@ pub(super) fn receipt(ledger: &Ledger, rules: &RuleBook) -> v1::Receipt {
     }
 }
 
-fn row_reason(reason: RejectReason) -> v1::RowReason {
+/// The protocol's twin of a reason.
+pub(in crate::api) fn row_reason(reason: RejectReason) -> v1::RowReason {
     match reason {
         RejectReason::TypeMismatch => v1::RowReason::TypeMismatch,
         RejectReason::OutOfRange => v1::RowReason::OutOfRange,
