@@ -54,6 +54,7 @@
 mod arrow_ipc;
 mod backoff;
 mod channel;
+mod check;
 pub mod convert;
 mod driver;
 mod error;
@@ -65,6 +66,7 @@ mod writer;
 
 pub use arrow_ipc::ArrowCompression;
 pub use channel::{Client, connect};
+pub use check::{CheckRates, Sample};
 pub use error::ClientError;
 pub use reader::{Lookup, Reader, RowRead, TableRead};
 pub use session::{Acked, Event, Outcome, Receipt};
