@@ -65,7 +65,8 @@ impl Tables {
                     return Err(wrong("its columns are not those of the options' schema".to_owned()));
                 }
                 let encoder = ArrowEncoder::try_new(schema, compression, max_bytes, BATCH_MAX_ROWS);
-                let (payload, _) = encoder.and_then(|mut encoder| encoder.encode_from(&batch, 0)).map_err(arrow_error)?;
+                let (payload, _) =
+                    encoder.and_then(|mut encoder| encoder.encode_from(&batch, 0)).map_err(arrow_error)?;
                 match payload {
                     Payload::Arrow(ipc) if ipc.len() > max_bytes => {
                         return Err(ClientError::RowTooLarge { row: 0, bytes: ipc.len(), max_bytes });

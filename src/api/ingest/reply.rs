@@ -1,8 +1,9 @@
 //! Outcomes in the protocol's words.
 
 use super::ledger::{Advance, Ledger};
+use crate::api::convert::row_reason;
 use crate::limits::{ACK_MAX_OUTCOMES, BATCH_MAX_ROWS, BATCH_TARGET_BYTES, MESSAGE_MAX_BYTES, RECEIPT_MAX_COERCIONS};
-use crate::payload::{Reject, RejectReason, RowReject, RuleBook};
+use crate::payload::{Reject, RowReject, RuleBook};
 use crate::pool::RowFate;
 use crate::proto::v1;
 
@@ -84,26 +85,5 @@ pub(super) fn receipt(ledger: &Ledger, rules: &RuleBook) -> v1::Receipt {
         throttled_attempts: totals.throttled_attempts,
         coercions: coercions.map(|(path, rule, count)| (format!("{path}: {rule}"), count)).collect(),
         rate_limited_for: None,
-    }
-}
-
-/// The protocol's twin of a reason.
-pub(in crate::api) fn row_reason(reason: RejectReason) -> v1::RowReason {
-    match reason {
-        RejectReason::TypeMismatch => v1::RowReason::TypeMismatch,
-        RejectReason::OutOfRange => v1::RowReason::OutOfRange,
-        RejectReason::Inexact => v1::RowReason::Inexact,
-        RejectReason::NullNotAllowed => v1::RowReason::NullNotAllowed,
-        RejectReason::NonFinite => v1::RowReason::NonFinite,
-        RejectReason::TooLong => v1::RowReason::TooLong,
-        RejectReason::UnknownField => v1::RowReason::UnknownField,
-        RejectReason::SurplusValue => v1::RowReason::SurplusValue,
-        RejectReason::KeyEmpty => v1::RowReason::KeyEmpty,
-        RejectReason::KeyTooLong => v1::RowReason::KeyTooLong,
-        RejectReason::ItemTooLarge => v1::RowReason::ItemTooLarge,
-        RejectReason::TooDeep => v1::RowReason::TooDeep,
-        RejectReason::DuplicateMapKey => v1::RowReason::DuplicateMapKey,
-        RejectReason::Malformed => v1::RowReason::Malformed,
-        RejectReason::BackendValidation => v1::RowReason::BackendValidation,
     }
 }
