@@ -128,11 +128,19 @@ struct Checked {
     /// Whether rows of the sample did not fit the message.
     cut: bool,
     rejected: u64,
-    /// By column and reason: how many, and what to do about the first.
-    by_reason: Vec<((String, &'static str), (u64, String))>,
+    by_reason: Vec<Counted>,
     /// The first rejected rows, with their numbers in the file.
     examples: Vec<(u64, Misfit)>,
     coercions: BTreeMap<String, u64>,
+}
+
+/// Rejected rows of one column and reason.
+struct Counted {
+    field: String,
+    reason: &'static str,
+    count: u64,
+    /// What to do about the first of them.
+    hint: String,
 }
 
 impl Checked {
@@ -144,7 +152,7 @@ impl Checked {
             // Of the rows that were not sent, those behind the last one that was do not count either.
             rejects.retain(|rejected| rejected.number < numbers[sent]);
         }
-        let mut by_reason: BTreeMap<(String, &'static str), (u64, String)> = BTreeMap::new();
+        let mut by_reason: BTreeMap<_, (u64, String)> = BTreeMap::new();
         for counted in std::mem::take(&mut answer.rejects_by_reason) {
             let reason = reason_name(counted.reason());
             by_reason.insert((counted.field_path, reason), (counted.count, counted.hint));
@@ -158,13 +166,15 @@ impl Checked {
         let rejected_here = rejects.len() as u64;
         for Rejected { number, misfit, .. } in rejects {
             let key = (column_path(&misfit.path), reason_name(misfit.reason));
-            by_reason.entry(key).or_insert_with(|| (0, misfit.hint.clone())).0 += 1;
+            by_reason.entry(key).or_insert_with(|| (0, misfit.hint.to_string())).0 += 1;
             examples.push((number, misfit));
         }
         examples.sort_by_key(|(number, _)| *number);
         examples.truncate(EXAMPLES);
-        let mut by_reason: Vec<_> = by_reason.into_iter().collect();
-        by_reason.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
+        let counted = by_reason.into_iter();
+        let mut by_reason: Vec<_> =
+            counted.map(|((field, reason), (count, hint))| Counted { field, reason, count, hint }).collect();
+        by_reason.sort_by_key(|counted| std::cmp::Reverse(counted.count));
         let coercions = std::mem::take(&mut answer.coercions).into_iter();
         Self {
             rows: sent as u64 + rejected_here,
@@ -180,7 +190,7 @@ impl Checked {
     }
 
     fn json(&self, args: &CheckArgs, name: &str) -> serde_json::Value {
-        let by_reason = self.by_reason.iter().map(|((field, reason), (count, hint))| {
+        let by_reason = self.by_reason.iter().map(|Counted { field, reason, count, hint }| {
             json!({ "field": field, "reason": reason, "count": count, "hint": hint })
         });
         let examples = self.examples.iter().map(|(number, misfit)| misfit.json(*number));
@@ -215,7 +225,7 @@ impl Checked {
             thousands(answer.accepted_rows),
             thousands(self.rejected),
         )];
-        for ((field, reason), (count, hint)) in &self.by_reason {
+        for Counted { field, reason, count, hint } in &self.by_reason {
             let place = if field.is_empty() { "the row" } else { field };
             let hint = if hint.is_empty() { String::new() } else { format!(": {hint}") };
             lines.push(format!("  rejected {:>9}  {place}: {reason}{hint}", thousands(*count)));

@@ -140,10 +140,10 @@ impl State {
             path: outcome.field_path,
             reason: outcome.reason,
             message: outcome.message,
-            declared: outcome.declared_type,
-            found: outcome.found_type,
-            hint: outcome.hint,
-            value: outcome.value,
+            declared: outcome.declared_type.into(),
+            found: outcome.found_type.into(),
+            hint: outcome.hint.into(),
+            value: outcome.value.map(Into::into),
         };
         let rejected = Rejected { number: origin.numbers[outcome.row], misfit, values: origin.values(outcome.row) };
         self.reject(rejected);

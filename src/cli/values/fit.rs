@@ -234,8 +234,8 @@ mod tests {
         let refused = |misfit: Misfit| (misfit.reason, misfit.declared, misfit.found, misfit.hint);
         let cell = |text, data_type| refused(cell(text, &data_type, StoreAssignment::Strict).unwrap_err());
         let member = |json, data_type| refused(member(json, &data_type, StoreAssignment::Strict).unwrap_err());
-        let expect = |reason, declared: &str, found: &str, hint: &str| {
-            (reason, declared.to_owned(), found.to_owned(), hint.to_owned())
+        let expect = |reason, declared: &str, found: &str, hint: &str| -> (RowReason, Box<str>, Box<str>, Box<str>) {
+            (reason, declared.into(), found.into(), hint.into())
         };
         let (ansi, legacy) = (
             "cast it before it is sent, or give the table `store_assignment: ansi`",

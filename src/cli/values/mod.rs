@@ -22,13 +22,13 @@ pub(crate) struct Misfit {
     /// Why, for people.
     pub(crate) message: String,
     /// The declared type there; may be empty.
-    pub(crate) declared: String,
+    pub(crate) declared: Box<str>,
     /// The type of what came; may be empty.
-    pub(crate) found: String,
+    pub(crate) found: Box<str>,
     /// What to do about it; may be empty.
-    pub(crate) hint: String,
+    pub(crate) hint: Box<str>,
     /// The value, shortened, where the table allows that.
-    pub(crate) value: Option<String>,
+    pub(crate) value: Option<Box<str>>,
 }
 
 impl Misfit {
@@ -46,9 +46,8 @@ impl Misfit {
             scalar => scalar.to_string(),
         };
         let message = format!("{found} does not fit the declared type {declared}");
-        let found = found.to_owned();
         let misfit = Self::new(path, RowReason::TypeMismatch, message).hint("send a value of the declared type");
-        Self { declared, found, ..misfit }
+        Self { declared: declared.into(), found: found.into(), ..misfit }
     }
 
     /// What the gateway would say.
@@ -57,15 +56,15 @@ impl Misfit {
             path: path.to_owned(),
             reason: row_reason(reject.reason),
             message: reject.message,
-            declared: reject.declared.into(),
-            found: reject.found.into(),
-            hint: reject.hint.into_owned(),
-            value: reject.value.map(Into::into),
+            declared: reject.declared,
+            found: reject.found,
+            hint: reject.hint.into_owned().into(),
+            value: reject.value,
         }
     }
 
     /// The same with another hint.
-    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(self, hint: impl Into<Box<str>>) -> Self {
         Self { hint: hint.into(), ..self }
     }
 
@@ -87,7 +86,7 @@ impl Misfit {
             "hint": self.hint,
         });
         if let Some(value) = &self.value {
-            line["value"] = value.as_str().into();
+            line["value"] = (**value).into();
         }
         line
     }
@@ -115,10 +114,10 @@ impl From<RowOutcome> for Misfit {
             reason: outcome.reason(),
             path: outcome.field_path,
             message: outcome.message,
-            declared: outcome.declared_type,
-            found: outcome.found_type,
-            hint: outcome.hint,
-            value: outcome.value,
+            declared: outcome.declared_type.into(),
+            found: outcome.found_type.into(),
+            hint: outcome.hint.into(),
+            value: outcome.value.map(Into::into),
         }
     }
 }
