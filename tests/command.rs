@@ -520,6 +520,28 @@ async fn what_the_loader_rejects_the_gateway_rejects_in_the_same_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rejects_show_values_only_of_tables_that_allow_it_whoever_rejected_them() {
+    let shell = Shell::start().await;
+    let client = forebay::client::connect(&shell.gateway.endpoint()).unwrap();
+    let file = shell.file("secret.csv", format!("id,n\n1,{}\n2,300\n", "9".repeat(40)));
+    // In STRICT the loader rejects, in ANSI the gateway does.
+    for (mode, assignment) in &MODES[..2] {
+        table_of_mode(&shell, mode, "id BIGINT NOT NULL, n TINYINT", *assignment).await;
+        let mut table = client.tables().get(mode).await.unwrap().table.unwrap();
+        table.show_values_in_outcomes = true;
+        client.tables().apply(table, false).await.unwrap();
+        let (_, _, lines) = load(&shell, &file, mode, &[]).await;
+        let values: Vec<_> = lines.iter().map(|line| (&line["reason"], line.get("value"))).collect();
+        // A number of more digits than a decimal has is not read at all, so that there is nothing to show.
+        assert_eq!(values, [(&json!("OUT_OF_RANGE"), None), (&json!("OUT_OF_RANGE"), Some(&json!("300")))], "{mode}");
+        let said = shell.run(&["load", &file, "--table", mode]).await;
+        let expected = "  row 2, n: the value is outside the range of tinyint (OUT_OF_RANGE; declared tinyint, found bigint; value \
+                        \"300\"): send a value in range, or widen the column\n";
+        assert!(said.stdout.contains(expected), "{}", said.stdout);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_checked_and_nothing_of_it_is_written() {
     let shell = Shell::start().await;
     table_of_mode(&shell, "ansi", SLOPPY_DDL, StoreAssignment::Ansi).await;
