@@ -284,6 +284,27 @@ async fn json_lines_keep_nested_values_and_long_decimals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_column_of_several_types_becomes_a_variant_and_keeps_every_value() {
+    let shell = Shell::start().await;
+    let of = [
+        r#"{"id": "a", "of": 1, "big": 9223372036854775809, "any": {}}"#,
+        r#"{"id": "b", "of": ["x", null, {"deep": [0.5, true]}], "big": 1, "any": {}}"#,
+        r#"{"id": "c", "of": {"n": 0.12345678901234567890}, "big": null, "any": null}"#,
+    ];
+    let file = shell.file("of.ndjson", of.join("\n"));
+    let said = shell.run(&["load", &file, "--table", "several", "--create", "--key", "id"]).await;
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let expected = [
+        json!({"id": "a", "of": 1, "big": "9223372036854775809", "any": {}}),
+        json!({"id": "b", "of": ["x", null, {"deep": [0.5, true]}], "big": 1, "any": {}}),
+        json!({"id": "c", "of": {"n": "0.1234567890123456789"}, "big": null, "any": null}),
+    ];
+    for (id, expected) in ["a", "b", "c"].into_iter().zip(expected) {
+        assert_eq!(shell.row("several", &[id]).await, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_broken_or_does_not_fit_is_one_sentence_and_nothing_is_done() {
     let shell = Shell::start().await;
     let file = shell.file("flights.csv", FLIGHTS);
@@ -303,7 +324,7 @@ async fn a_file_that_is_broken_or_does_not_fit_is_one_sentence_and_nothing_is_do
         (&file, "wings", "the key column `wings` is not in flights.csv, which has flight, leg, delay"),
         (&no_parquet, "id", "no.parquet is not a Parquet file that can be read: "),
         (&no_json, "id", "no.ndjson line 2, column 8: expected value; expected one JSON object"),
-        (&mixed, "id", "mixed.ndjson: the column `id` holds values of several types"),
+        (&mixed, "id", "mixed.ndjson: the key column `id` holds values of several types, and a key must have one"),
         (&twice, "a", "twice.csv line 1: the header has the column `a` twice"),
         (&empty, "id", "empty.csv has no header line"),
         (&latin, "id", "latin.csv line 2: field 2 is not UTF-8"),

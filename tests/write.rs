@@ -3,8 +3,11 @@
 #[path = "common/gateway.rs"]
 mod gateway;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray, StructArray};
+use arrow_ipc::writer::StreamWriter;
 use forebay::client::OpenOptions;
 use forebay::proto::v1;
 use forebay::proto::v1::write_request::Message as Request;
@@ -183,7 +186,6 @@ async fn what_is_not_supported_is_refused_and_never_ignored() {
         v1::Open { mode: v1::WriteMode::Insert.into(), ..open("rows") },
         v1::Open { op_column: "op".into(), ..open("rows") },
         v1::Open { epoch: 3, producer_id: "p".into(), ..open("rows") },
-        v1::Open { evolve: v1::Evolve::AddColumns.into(), ..open("rows") },
     ];
     for case in cases {
         let status = RawSession::open(&client, case).await.end().await.unwrap_err();
@@ -223,9 +225,9 @@ async fn sessions_that_cannot_work_are_refused_at_open() {
             "row_deadline",
         ),
         (
-            v1::Open { on_missing: v1::OnMissing::Null.into(), ..open("rows") },
+            v1::Open { on_missing: v1::OnMissing::LeaveUnchanged.into(), ..open("rows") },
             tonic::Code::InvalidArgument,
-            "on_missing",
+            "open.on_missing: a PUT replaces the whole item",
         ),
     ];
     for (case, code, word) in cases {
@@ -349,4 +351,111 @@ async fn writes_beyond_the_slots_are_told_to_go_elsewhere() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("the slot was not given back");
+}
+
+fn value(kind: v1::value::Kind) -> v1::Value {
+    v1::Value { kind: Some(kind) }
+}
+
+fn object(entries: impl IntoIterator<Item = (&'static str, v1::Value)>) -> v1::Value {
+    let entry = |(key, value)| v1::MapEntry { key: Some(text(key)), value: Some(value) };
+    value(v1::value::Kind::MapValue(v1::MapValue { entries: entries.into_iter().map(entry).collect() }))
+}
+
+fn list(values: Vec<v1::Value>) -> v1::Value {
+    value(v1::value::Kind::ListValue(v1::ListValue { values }))
+}
+
+/// Spark's `parse_json('{"items":[{"sku":"a-1","price":9.99},{"sku":"b-2","price":10.00}],"total":19.99,"paid":false,
+/// "note":null}')`: its value and its metadata.
+const ORDER: [&[u8]; 2] = [
+    b"\x02\x04\x00\x05\x04\x03\x00\x2e\x2d\x27\x2f\x03\x02\x00\x11\x22\x02\x02\x02\x01\x04\x00\x0a\x0da-1\x20\x02\xe7\x03\x00\x00\
+      \x02\x02\x02\x01\x04\x00\x0a\x0db-2\x20\x02\xe8\x03\x00\x00\x20\x02\xcf\x07\x00\x00\x08\x00",
+    b"\x01\x06\x00\x05\x08\x0d\x12\x16\x1aitemsskupricetotalpaidnote",
+];
+
+/// What is read back of it.
+fn order() -> v1::Value {
+    let item = |sku, price| object([("price", price), ("sku", text(sku))]);
+    object([
+        ("items", list(vec![item("a-1", double(9.99)), item("b-2", int(10))])),
+        ("note", null()),
+        ("paid", value(v1::value::Kind::BoolValue(false))),
+        ("total", double(19.99)),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variants_by_position_are_read_back_as_their_values() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "variants", "id STRING NOT NULL, v VARIANT, vs ARRAY<VARIANT>", &["id"], &[]).await;
+    let bytes = |bytes: &'static [u8]| value(v1::value::Kind::BytesValue(bytes.into()));
+    let spark = value(v1::value::Kind::StructValue(v1::StructValue { values: ORDER.map(bytes).into() }));
+    let mut session = RawSession::open(&client, open("variants")).await;
+    session.next().await;
+    let batch = rows([
+        vec![text("spark"), spark, list(vec![int(1), text("x"), null()])],
+        vec![text("natural"), order(), null()],
+        vec![text("bad"), object([("a", list(vec![double(f64::NAN)]))]), null()],
+        vec![
+            text("cut"),
+            value(v1::value::Kind::StructValue(v1::StructValue { values: vec![bytes(b"\x18"), bytes(ORDER[1])] })),
+            null(),
+        ],
+        vec![text("null"), null(), null()],
+    ]);
+    session.send_rows(1, batch).await;
+    let Response::Ack(ack) = session.next().await else { panic!("an ack") };
+    let outcomes: Vec<_> = ack.outcomes.iter().map(|o| (o.row_index, o.reason(), o.field_path.as_str())).collect();
+    assert_eq!(outcomes, [(2, v1::RowReason::NonFinite, "v.a[0]"), (3, v1::RowReason::Malformed, "v")]);
+    let read = async |id| get(&client, "variants", vec![text(id)]).await.unwrap();
+    assert_eq!(read("spark").await, [text("spark"), order(), list(vec![int(1), text("x"), null()])]);
+    assert_eq!(read("natural").await, [text("natural"), order(), null()]);
+    assert_eq!(read("null").await, [text("null"), null(), null()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_arrow_column_is_a_variant_where_sparks_schema_says_so() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "variants", "id STRING NOT NULL, v VARIANT", &["id"], &[]).await;
+    let binary = |name, bytes: &[u8]| {
+        let field = arrow_schema::Field::new(name, arrow_schema::DataType::Binary, false);
+        (Arc::new(field), Arc::new(BinaryArray::from_iter_values([bytes])) as ArrayRef)
+    };
+    let variants = StructArray::from(vec![binary("value", ORDER[0]), binary("metadata", ORDER[1])]);
+    let ids: ArrayRef = Arc::new(StringArray::from(vec!["spark"]));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("v", Arc::new(variants) as _)]).unwrap();
+    let mut stream = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    let schema_bytes = stream.get_ref().len();
+    stream.write(&batch).unwrap();
+    let message = bytes::Bytes::from(stream.into_inner().unwrap());
+    let arrow_schema = message.slice(..schema_bytes);
+    let spark = |data_type: &str| {
+        let field = |name: &str, data_type: &str| {
+            format!(r#"{{"name":"{name}","type":{data_type},"nullable":true,"metadata":{{}}}}"#)
+        };
+        format!(r#"{{"type":"struct","fields":[{},{}]}}"#, field("id", r#""string""#), field("v", data_type))
+    };
+    let pair = r#"{"type":"struct","fields":[{"name":"value","type":"binary","nullable":false,"metadata":{}},
+        {"name":"metadata","type":"binary","nullable":false,"metadata":{}}]}"#;
+    let hello =
+        |spark_schema_json| v1::Open { arrow_schema: arrow_schema.clone(), spark_schema_json, ..open("variants") };
+
+    let refused = RawSession::open(&client, hello(spark(pair))).await.end().await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    let expected = "Spark's schema calls struct<value:binary,metadata:binary> and not variant";
+    assert!(refused.message().contains(expected), "{}", refused.message());
+
+    // Without Spark's schema, two binaries in a variant column are a variant.
+    for spark_schema_json in [spark(r#""variant""#), String::new()] {
+        let mut session = RawSession::open(&client, hello(spark_schema_json)).await;
+        assert!(matches!(session.next().await, Response::Opened(_)));
+        let payload = Some(v1::batch::Payload::Arrow(v1::ArrowBatch { ipc_messages: message.slice(schema_bytes..) }));
+        session.send(Request::Batch(v1::Batch { batch_seq: 1, payload, atomic: false })).await;
+        session.send(Request::Finish(v1::Finish { batches: 1, rows: 1 })).await;
+        let end = session.end().await.unwrap();
+        let Some(Response::Finished(v1::Finished { receipt: Some(receipt) })) = end.last() else { panic!("{end:?}") };
+        assert_eq!((receipt.committed_rows, receipt.rejected_rows), (1, 0));
+        assert_eq!(get(&client, "variants", vec![text("spark")]).await, Some(vec![text("spark"), order()]));
+    }
 }

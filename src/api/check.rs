@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use prost::Message as _;
 use tonic::Status;
 
-use super::convert::{choice, row_reason};
+use super::convert::choice;
 use super::ingest::encoding::{Payload, Walk, decoded_bytes};
 use super::ingest::ends::encoding_status;
 use super::ingest::open::{open, unsupported};
@@ -22,6 +22,7 @@ use crate::limits::{
     WRITE_REQUEST_USD_PER_MILLION, WRITE_UNIT_BYTES,
 };
 use crate::payload::reject::column_path;
+use crate::payload::values::row_reason;
 use crate::payload::{Chunk, RejectReason, RuleBook, Tally as Coercions};
 use crate::pool::RowFate;
 use crate::proto::server::CheckRowsRequest;

@@ -16,9 +16,9 @@ use crate::schema::{DynamoDbOptions, Ownership, TableDef};
 use crate::store::{ControlError, TableDescription};
 
 /// How often a change starts again because somebody else changed the same table.
-const ATTEMPTS: u32 = 8;
+pub(super) const ATTEMPTS: u32 = 8;
 /// The pause before such a new start.
-const ATTEMPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const ATTEMPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What [`Catalog::apply`] did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +53,9 @@ enum Step {
 impl Catalog {
     /// Makes a table be as described: creates it, binds an existing DynamoDB table, or evolves it. The same definition
     /// twice changes nothing. An empty `dynamodb_table` means the prefix and the name; `ownership` is not looked at.
-    pub async fn apply(&self, def: TableDef, dry_run: bool) -> Result<ApplyOutcome, CatalogError> {
+    pub async fn apply(&self, mut def: TableDef, dry_run: bool) -> Result<ApplyOutcome, CatalogError> {
         def.validate()?;
-        support::check(&def)?;
+        support::check(&mut def)?;
         let mut created = false;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {

@@ -3,10 +3,12 @@
 //! Definitions live in a control table in DynamoDB, which is the only truth; every pod keeps a cache. [`Catalog::get`] is
 //! what sessions and reads call: from the cache, without a lock. [`Catalog::apply`] and [`Catalog::drop_table`] are for
 //! operators; both may die at any point, and doing them again finishes what was begun (see `record`).
+//! [`Catalog::add_columns`] is for sessions that may change the schema.
 //!
 //! Invariants: a cached version is never replaced by an older one; a table that is not there is remembered for
 //! [`NEGATIVE_TTL`] at most, so that a table made through another pod can be used at once.
 
+mod add_columns;
 mod apply;
 mod cache;
 mod error;

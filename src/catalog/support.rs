@@ -1,11 +1,12 @@
 //! What a definition may ask for on this server. An option that is not supported is refused, never ignored.
 
 use super::CatalogError;
+use crate::payload::defaults;
 use crate::schema::types::SchemaError;
 use crate::schema::{DataType, Field, TableDef};
 
-/// Refuses the options that this server does not carry out.
-pub(super) fn check(def: &TableDef) -> Result<(), CatalogError> {
+/// Refuses the options that this server does not carry out, and defaults that do not fit.
+pub(super) fn check(def: &mut TableDef) -> Result<(), CatalogError> {
     let unsupported: [(bool, &str, &str); 7] = [
         (
             def.sequence_by.is_some(),
@@ -30,24 +31,20 @@ pub(super) fn check(def: &TableDef) -> Result<(), CatalogError> {
     if let Some((_, option, reason)) = unsupported.into_iter().find(|(asked, ..)| *asked) {
         return Err(CatalogError::Unsupported { option: option.to_owned(), reason: reason.to_owned() });
     }
-    fields("", &def.schema.fields)
+    fields("", &def.schema.fields)?;
+    let checked = defaults::check(def);
+    checked.map_err(|error| SchemaError::new(error.path, format!("the default {}", error.message)).into())
 }
 
 fn fields(parent: &str, columns: &[Field]) -> Result<(), CatalogError> {
     for field in columns {
         let path = if parent.is_empty() { field.name.clone() } else { format!("{parent}.{}", field.name) };
-        if let Some(text) = &field.options.default_value {
-            match serde_json::from_str::<serde_json::Value>(text) {
-                Ok(value) if !value.is_array() && !value.is_object() => {}
-                Ok(_) => {
-                    let reason = "a default can only be a number, a text, a boolean or null so far".to_owned();
-                    return Err(CatalogError::Unsupported { option: format!("{path}.default_value"), reason });
-                }
-                Err(_) => {
-                    let message = format!("the default `{text}` is not JSON; a text needs quotes: \"{text}\"");
-                    return Err(SchemaError::new(path, message).into());
-                }
-            }
+        if field.options.as_set
+            && let DataType::Array { element, .. } = &field.data_type
+            && **element == DataType::Variant
+        {
+            let message = "a set's elements must be texts, numbers or binaries, not variant";
+            return Err(SchemaError::new(path, message).into());
         }
         data_type(&path, &field.data_type)?;
     }
@@ -56,10 +53,6 @@ fn fields(parent: &str, columns: &[Field]) -> Result<(), CatalogError> {
 
 fn data_type(path: &str, value: &DataType) -> Result<(), CatalogError> {
     match value {
-        DataType::Variant => {
-            let reason = "the type variant is not supported yet; use a string or a struct".to_owned();
-            Err(CatalogError::Unsupported { option: path.to_owned(), reason })
-        }
         DataType::Array { element, .. } => data_type(&format!("{path}[]"), element),
         DataType::Map { value, .. } => data_type(&format!("{path}{{}}"), value),
         DataType::Struct(inner) => fields(path, inner),

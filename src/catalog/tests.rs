@@ -1,5 +1,7 @@
 //! The catalog against a store in memory that can fail at every step.
 
+mod add_columns;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -499,14 +501,17 @@ async fn what_is_not_supported_yet_is_refused_by_its_name() {
         (with(|def| def.sequence_by = Some("score".to_owned())), "sequence_by"),
         (with(|def| def.write_shards = 4), "write_shards"),
         (with(|def| def.max_write_units = 4), "max_write_units"),
-        (table("users", "id STRING NOT NULL, v ARRAY<VARIANT>", &["id"], &[]), "v[]"),
-        (table("users", "id STRING NOT NULL, v INT OPTIONS (default_value = '[]')", &["id"], &[]), "v.default_value"),
     ];
     for (def, expected) in cases {
         match catalog.apply(def, false).await {
             Err(CatalogError::Unsupported { option, .. }) => assert_eq!(option, expected),
             other => panic!("{expected}: {other:?}"),
         }
+    }
+    let misfit = table("users", "id STRING NOT NULL, v ARRAY<INT> OPTIONS (default_value = '[\"x\"]')", &["id"], &[]);
+    match catalog.apply(misfit, false).await {
+        Err(CatalogError::Invalid(error)) => assert_eq!(error.path, "v[0]"),
+        other => panic!("{other:?}"),
     }
     let mut def = users();
     def.coalesce = crate::schema::Coalesce::Off;
@@ -524,4 +529,24 @@ async fn the_control_table_cannot_hold_rows() {
     let def = TableDef { dynamodb_table: "a/b".to_owned(), ..users() };
     let error = catalog.apply(def, false).await.unwrap_err();
     assert!(error.to_string().contains("3 to 255 characters"), "{error}");
+}
+
+#[tokio::test]
+async fn a_variant_can_stand_anywhere_but_in_a_key_or_a_set() {
+    let catalog = open(&Arc::new(FakeStore::default())).await;
+    let of = |columns: &str, key: &str| table("users", &format!("id STRING NOT NULL, {columns}"), &[key], &[]);
+    for (def, path) in [
+        (of("v VARIANT NOT NULL", "v"), "v"),
+        (of("v MAP<VARIANT, INT>", "id"), "v"),
+        (of("v ARRAY<VARIANT> OPTIONS (as_set = true)", "id"), "v"),
+        (of("s STRUCT<v: ARRAY<VARIANT> OPTIONS (as_set = true)>", "id"), "s.v"),
+        (TableDef { ttl_column: Some("v".to_owned()), ..of("v VARIANT", "id") }, "v"),
+    ] {
+        match catalog.apply(def, false).await {
+            Err(CatalogError::Invalid(error)) => assert_eq!(error.path, path, "{error}"),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+    let columns = "v VARIANT, a ARRAY<VARIANT>, m MAP<STRING, VARIANT>, s STRUCT<v: VARIANT NOT NULL>";
+    catalog.apply(of(columns, "id"), false).await.unwrap();
 }

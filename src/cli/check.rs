@@ -11,11 +11,11 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::load::{Content, InputArgs, LookedAt, Prepared, Rejected, Source, blocking, coercion_lines, existing};
-use super::values::{Misfit, reason_name};
 use super::{CliError, ClientArgs, Exit, print_json, print_line, thousands};
 use crate::client::{CheckRates, Sample};
 use crate::limits::{BATCH_MAX_ROWS, MESSAGE_MAX_BYTES, WRITE_REQUEST_USD_PER_MILLION};
 use crate::payload::reject::column_path;
+use crate::payload::values::{Misfit, reason_name};
 use crate::proto::v1::{CheckRowsResponse, RowBatch};
 
 /// Rows of a sample unless told otherwise.
@@ -161,7 +161,7 @@ impl Checked {
         for outcome in std::mem::take(&mut answer.rejected) {
             // An index beyond the sample would be the gateway's fault; there is no row to show for it.
             let Some(number) = numbers.get(outcome.row_index as usize) else { continue };
-            examples.push((*number, Misfit::from(outcome)));
+            examples.push((*number, Misfit::of_outcome(outcome)));
         }
         let rejected_here = rejects.len() as u64;
         for Rejected { number, misfit, .. } in rejects {

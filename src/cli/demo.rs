@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
-use super::values::reason_name;
 use super::{CliError, Exit, print_line, thousands};
 use crate::client::{self, Client, Event, Lookup, OpenOptions, Receipt};
 use crate::config::{Config, EmbeddedChoice, Settings};
+use crate::payload::values::reason_name;
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{Key, RowBatch, RowKey, Table, TableKeys, Value};
 use crate::server::{Gateway, StartError};

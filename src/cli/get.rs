@@ -4,10 +4,10 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::values::{json, text};
 use super::{CliError, ClientArgs, Exit};
 use crate::api::convert::{schema_from_proto, table_from_proto};
 use crate::client::Lookup;
+use crate::payload::values::{json, text};
 use crate::proto::v1::Value;
 use crate::schema::{Schema, TableDef};
 

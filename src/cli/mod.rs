@@ -23,7 +23,6 @@ mod load;
 mod serve;
 pub mod table_file;
 mod tables;
-mod values;
 
 /// Why the process ended, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

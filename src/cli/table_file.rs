@@ -69,6 +69,7 @@ struct Column {
     time_encoding: Option<TimeEncoding>,
     as_set: Option<bool>,
     key_as_number: Option<bool>,
+    float_key: Option<bool>,
     default_value: Option<Value>,
     comment: Option<String>,
 }
@@ -250,12 +251,14 @@ fn define(entry: Entry, folder: &Path) -> Result<TableDef, Problem> {
         let Some(field) = schema.fields.iter_mut().find(|field| field.name == name) else {
             return Err((at, format!("`columns` names `{name}`, which the schema does not have")));
         };
-        let Column { non_finite, time_encoding, as_set, key_as_number, default_value, comment } = column.value;
+        let Column { non_finite, time_encoding, as_set, key_as_number, float_key, default_value, comment } =
+            column.value;
         let options = &mut field.options;
         options.non_finite = non_finite.unwrap_or(options.non_finite);
         options.time_encoding = time_encoding.or(options.time_encoding);
         options.as_set = as_set.unwrap_or(options.as_set);
         options.key_as_number = key_as_number.unwrap_or(options.key_as_number);
+        options.float_key = float_key.unwrap_or(options.float_key);
         options.default_value = default_value.map(|value| value.to_string()).or(options.default_value.take());
         field.comment = comment.unwrap_or(std::mem::take(&mut field.comment));
     }

@@ -1,8 +1,8 @@
 //! Writes DynamoDB's JSON and counts DynamoDB's item size on the way.
 //!
 //! One [`ItemWriter`] serves a whole chunk of rows: rows follow each other in its buffer, and a rejected row is cut off
-//! again. Size rule (DynamoDB): UTF-8 lengths of names and text; a number takes about a byte per two significant digits
-//! and one more, two more when negative; a boolean or null one; a list or map three, and one for each element.
+//! again. Size rule (DynamoDB): UTF-8 lengths of names and text; a number as [`number_size`] says; a boolean or null one; a
+//! list or map three, and one for each element; a set what its elements take.
 
 use base64::Engine as _;
 
@@ -249,28 +249,52 @@ pub fn name_json(name: &str) -> Box<[u8]> {
     json.into_boxed_slice()
 }
 
-/// DynamoDB's size of a number, from its text.
+/// DynamoDB's size of a number, from its text: a byte for every two digits, counted from the point to both sides, without
+/// the zeros at either end; one more, and one for a minus.
 #[inline]
 pub fn number_size(text: &[u8]) -> usize {
-    let (negative, digits) = match text {
+    let (sign, digits) = match text {
         [b'-', digits @ ..] => (1, digits),
         digits => (0, digits),
     };
     // An exponent is among the last five bytes: `e-130`.
     let tail = digits.len().saturating_sub(5);
     let exponent = digits[tail..].iter().position(|byte| matches!(byte, b'e' | b'E'));
-    let mut digits = exponent.map_or(digits, |at| &digits[..tail + at]);
+    let (digits, exponent) = match exponent {
+        None => (digits, 0),
+        Some(at) => (&digits[..tail + at], exponent_of(&digits[tail + at + 1..])),
+    };
+    let whole = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
     // From both ends, because digits that count have only a few others around them.
-    while let [b'0' | b'.', rest @ ..] = digits {
-        digits = rest;
+    let mut significant = digits;
+    while let [b'0' | b'.', rest @ ..] = significant {
+        significant = rest;
     }
-    while let [rest @ .., b'0' | b'.'] = digits {
-        digits = rest;
+    let skipped = digits.len() - significant.len();
+    while let [rest @ .., b'0' | b'.'] = significant {
+        significant = rest;
     }
-    #[expect(clippy::manual_contains, reason = "`contains` searches by words, which does not pay for so few bytes")]
-    let point = digits.iter().any(|byte| *byte == b'.');
-    let significant = digits.len() - usize::from(point);
-    significant.div_ceil(2) + 1 + negative
+    if significant.is_empty() {
+        return 1;
+    }
+    let end = skipped + significant.len();
+    let has_point = (skipped..end).contains(&whole);
+    let count = significant.len() - usize::from(has_point);
+    // Digits before the point, where the first significant one is not behind it; both are at most as long as the text.
+    let before_point = whole as i64 - (skipped - usize::from(skipped > whole)) as i64 + exponent;
+    let before_point = before_point.clamp(0, count as i64) as usize;
+    before_point.div_ceil(2) + (count - before_point).div_ceil(2) + 1 + sign
+}
+
+/// Reads `+126`; digits only come from a number's own text.
+fn exponent_of(text: &[u8]) -> i64 {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let exponent = digits.iter().fold(0, |exponent, digit| exponent * 10 + i64::from(digit.wrapping_sub(b'0')));
+    if negative { -exponent } else { exponent }
 }
 
 #[cfg(test)]
@@ -317,7 +341,12 @@ mod tests {
             ("0.0012", 2),
             ("1.5e-7", 2),
             ("-1.25e+100", 4),
-            ("100.5", 3),
+            ("100.5", 4),
+            ("10.5", 3),
+            ("-0.5", 3),
+            ("-0", 1),
+            ("1.23e2", 3),
+            ("0.012e1", 2),
             ("0.0", 1),
             ("1e126", 2),
             ("10e5", 2),

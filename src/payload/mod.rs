@@ -13,6 +13,7 @@ pub mod cast;
 pub mod chunk;
 pub mod coercion;
 pub mod decode;
+pub mod defaults;
 pub mod item;
 pub mod key;
 pub mod leaf;
@@ -23,6 +24,8 @@ pub mod read_key;
 pub mod reject;
 pub mod rows;
 pub mod target;
+pub(crate) mod values;
+pub mod variant;
 pub mod wire;
 
 pub use chunk::{Chunk, EncodedRow};

@@ -153,7 +153,6 @@ pub(super) fn write_set(
 ) -> Put {
     let set = writer.mark();
     writer.raw(leaf.set_opening());
-    writer.count(3);
     let mut seen = Distinct::default();
     let mut any = false;
     loop {

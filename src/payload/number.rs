@@ -21,6 +21,9 @@ const SCALE_MAX: u32 = 400;
 /// The smallest number of 38 digits.
 const LEAST_OF_38_DIGITS: u128 = 10u128.pow(37);
 
+/// Years that the calendar's arithmetic is asked for: the dates of 32 bits of days, and more.
+const YEAR_MAX: u64 = 10_000_000;
+
 /// Microseconds in a day.
 pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// Microseconds in a second.
@@ -144,7 +147,7 @@ impl Decimal {
     /// Whether DynamoDB can hold the number exactly.
     pub fn fits_dynamodb(self) -> bool {
         let normalized = self.normalized();
-        let leading = normalized.digits() as i32 - 1 - normalized.scale;
+        let leading = (normalized.digits() as i32 - 1).saturating_sub(normalized.scale);
         normalized.unscaled == 0
             || (normalized.digits() as usize <= NUMBER_MAX_DIGITS
                 && (NUMBER_MIN_EXPONENT..=NUMBER_MAX_EXPONENT).contains(&leading))
@@ -246,7 +249,7 @@ pub fn civil_from_days(days: i64) -> (i64, u32, u32) {
 
 /// Days since 1970-01-01 of a civil day; `None` where there is no such day.
 pub fn days_from_civil(year: i64, month: u32, day: u32) -> Option<i64> {
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || year.unsigned_abs() > 400_000 {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || year.unsigned_abs() > YEAR_MAX {
         return None;
     }
     let shifted_year = year - i64::from(month <= 2);

@@ -1,13 +1,15 @@
 //! The plan of a session: the table's columns, matched by name to the columns that the session's rows carry.
 //!
 //! Compiled once when the session opens; per row there is no name lookup. The order of a written row: key attributes first
-//! (so that the head of the row's text is its canonical key), then the other columns in the table's order.
+//! (so that the head of the row's text is its canonical key), then the other columns in the table's order, then the defaults
+//! of those that the session does not carry.
 
 use std::hash::{BuildHasher, Hasher};
 
 use super::cast::Mode;
 use super::chunk::{ChunkBuilder, RowShape};
 use super::coercion::{RuleBook, RuleId};
+use super::defaults::{DefaultError, Defaults};
 use super::item::{ItemWriter, name_json};
 use super::key;
 use super::leaf::{Leaf, Policies, Presence, Put, Role, check_key_length};
@@ -32,6 +34,8 @@ pub struct Plan {
     op: WriteOp,
     keys: Vec<KeyAttributePlan>,
     columns: Vec<ColumnPlan>,
+    /// Of the columns that the session does not carry.
+    defaults: Defaults,
     incoming: Schema,
     /// The session's columns that the table does not have and whose values are dropped, each with its rule.
     unknown_columns: Vec<(String, RuleId)>,
@@ -101,6 +105,9 @@ pub enum PlanError {
     /// A column that occurs twice, or a schema that is none.
     #[error("the session's columns are not usable: {0}")]
     Schema(#[from] crate::schema::types::SchemaError),
+    /// A default that cannot be stored.
+    #[error(transparent)]
+    Default(#[from] DefaultError),
     /// A type that cannot be written.
     #[error(transparent)]
     Unsupported(#[from] UnsupportedType),
@@ -168,7 +175,7 @@ impl Plan {
             keys.push(key_attribute(table, &table.key.sort, false, incoming, &mut policies)?);
         }
 
-        let mut columns = Vec::new();
+        let (mut columns, mut defaults) = (Vec::new(), Defaults::default());
         if op == WriteOp::Put {
             for field in &table.schema.fields {
                 if table.key.partition == [field.name.as_str()] || table.key.sort == [field.name.as_str()] {
@@ -179,7 +186,7 @@ impl Plan {
                         let field = compile_column(table, field, &incoming.fields[at].data_type, &mut policies)?;
                         columns.push(ColumnPlan { incoming: at, field });
                     }
-                    None if field.nullable => {}
+                    None if defaults.add(table, field)? || field.nullable => {}
                     None => {
                         return Err(PlanError::MissingColumn { table: table.name.clone(), column: field.name.clone() });
                     }
@@ -187,7 +194,7 @@ impl Plan {
             }
         }
         let hasher = foldhash::fast::FixedState::with_seed(hash_seed);
-        Ok(Self { op, keys, columns, incoming: incoming.clone(), unknown_columns, rules, hasher })
+        Ok(Self { op, keys, columns, defaults, incoming: incoming.clone(), unknown_columns, rules, hasher })
     }
 
     /// The session's columns, in order.
@@ -256,6 +263,7 @@ impl Plan {
                 Err(reject) => return Err(reject.in_field(&column.field.name)),
             }
         }
+        self.defaults.write(writer);
         for (_, rule) in &self.unknown_columns {
             writer.coerced(*rule);
         }
@@ -310,7 +318,8 @@ impl KeyAttributePlan {
     }
 }
 
-fn compile_column(
+/// Compiles a column off the key's single attributes.
+pub(super) fn compile_column(
     table: &TableDef,
     field: &Field,
     incoming: &DataType,

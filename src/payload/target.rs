@@ -6,6 +6,7 @@ use super::coercion::RuleId;
 use super::item::name_json;
 use super::leaf::{Leaf, Policies, Role};
 use super::reject::{Reject, RejectReason};
+use super::variant::VariantTarget;
 use crate::schema::{DataType, Field, UnknownFields};
 
 /// A column or field that values are written into.
@@ -49,6 +50,8 @@ pub enum Target {
     },
     /// A struct.
     Struct(StructTarget),
+    /// A value of any kind.
+    Variant(Box<VariantTarget>),
 }
 
 /// A struct's fields.
@@ -157,7 +160,9 @@ impl Target {
                 let unknown_fields = policies.unknown_fields;
                 Ok(Self::Struct(StructTarget { fields: compiled, unknown_fields, dropped, undeclared }))
             }
-            DataType::Variant => Err(unsupported(&DataType::Variant, "yet")),
+            DataType::Variant => VariantTarget::compile(field, path, policies)
+                .map(|variant| Self::Variant(Box::new(variant)))
+                .ok_or_else(|| unsupported(&field.data_type, "as a column")),
             _ => Leaf::compile(field, path, Role::Value, incoming, policies)
                 .map(Self::Leaf)
                 .ok_or_else(|| unsupported(&field.data_type, "as a scalar")),
@@ -171,6 +176,7 @@ impl Target {
             Self::List { .. } | Self::Set { .. } => "array",
             Self::Map { .. } => "map",
             Self::Struct(_) => "struct",
+            Self::Variant(_) => "variant",
         }
     }
 

@@ -62,7 +62,8 @@ fn fields(data_type: impl Strategy<Value = DataType>, max: usize) -> impl Strate
         |(name, data_type, nullable, comment, (non_finite, time_encoding, flag, default_value))| {
             let as_set = flag && matches!(data_type, DataType::Array { .. });
             let key_as_number = flag && data_type == DataType::Boolean;
-            let options = ColumnOptions { non_finite, time_encoding, as_set, key_as_number, default_value };
+            let float_key = flag && matches!(data_type, DataType::Float | DataType::Double);
+            let options = ColumnOptions { non_finite, time_encoding, as_set, key_as_number, float_key, default_value };
             Field { name, data_type, nullable, comment, options }
         },
     );

@@ -145,6 +145,9 @@ fn print_options(out: &mut String, options: &ColumnOptions) {
     if options.key_as_number {
         pairs.push(("key_as_number", None));
     }
+    if options.float_key {
+        pairs.push(("float_key", None));
+    }
     if let Some(value) = &options.default_value {
         pairs.push(("default_value", Some(value)));
     }
@@ -360,7 +363,7 @@ impl<'a> Parser<'a> {
     }
 
     fn options(&mut self, options: &mut ColumnOptions) -> Result<(), DdlError> {
-        const NAMES: &str = "`non_finite`, `time_encoding`, `as_set`, `key_as_number` or `default_value`";
+        const NAMES: &str = "`non_finite`, `time_encoding`, `as_set`, `key_as_number`, `float_key` or `default_value`";
         self.expect('(')?;
         loop {
             self.skip_space();
@@ -381,6 +384,7 @@ impl<'a> Parser<'a> {
                 }
                 "as_set" => options.as_set = self.choice(&[("true", true), ("false", false)])?,
                 "key_as_number" => options.key_as_number = self.choice(&[("true", true), ("false", false)])?,
+                "float_key" => options.float_key = self.choice(&[("true", true), ("false", false)])?,
                 "default_value" => options.default_value = Some(self.text_literal("the value's JSON text in quotes")?),
                 _ => return Err(self.error_at(at, format!("unknown option `{name}`, expected {NAMES}"))),
             }

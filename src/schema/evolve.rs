@@ -4,6 +4,9 @@
 //! open must stay valid. Fields match by name; their order has no meaning, so the stored order stays and new fields go to
 //! the end. Pure; the catalog is the caller.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::fmt;
 
@@ -196,6 +199,7 @@ impl Diff {
         let (was, is) = (&old.options, &new.options);
         self.fixed(&format!("{path}.as_set"), &was.as_set, &is.as_set, READ);
         self.fixed(&format!("{path}.key_as_number"), &was.key_as_number, &is.key_as_number, READ);
+        self.free(&format!("{path}.float_key"), &was.float_key, &is.float_key);
         let (was_time, is_time) = (time_encoding(old), time_encoding(new));
         self.fixed(&format!("{path}.time_encoding"), &was_time, &is_time, READ);
         let option = format!("{path}.non_finite");
@@ -204,7 +208,13 @@ impl Diff {
         } else {
             self.free(&option, &was.non_finite, &is.non_finite);
         }
-        self.free(&format!("{path}.default_value"), &was.default_value, &is.default_value);
+        let default = format!("{path}.default_value");
+        // A nullable column needs none; one that stays NOT NULL is relied on by sessions that do not carry it.
+        if was.default_value.is_some() && is.default_value.is_none() && !old.nullable && !new.nullable {
+            self.forbid(&default, "cannot be taken from a NOT NULL column: sessions that do not carry it need it");
+        } else {
+            self.free(&default, &was.default_value, &is.default_value);
+        }
     }
 
     /// Compares two types and gives the one to store.
@@ -307,129 +317,4 @@ fn whole_digits(precision: u8, scale: i8) -> i16 {
 /// As [`widens`], for map keys: their canonical text must stay the same, too.
 fn widens_as_map_key(old: &DataType, new: &DataType) -> bool {
     !matches!(new, DataType::Decimal { .. }) && widens(old, new)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::table::{KeyDef, UnknownFields, default_partition_attribute, default_sort_attribute};
-    use super::super::{Schema, ddl};
-    use super::*;
-
-    fn table(columns: &str) -> TableDef {
-        let key = KeyDef {
-            partition: vec!["id".to_owned()],
-            sort: Vec::new(),
-            partition_attribute: default_partition_attribute(),
-            sort_attribute: default_sort_attribute(),
-        };
-        TableDef::new("t", ddl::parse(columns).unwrap(), key, "t")
-    }
-
-    fn allowed(old: &str, new: &str) -> Vec<String> {
-        let (old, new) = (table(&format!("id STRING NOT NULL, {old}")), table(&format!("id STRING NOT NULL, {new}")));
-        let evolution = evolve(&old, &new).unwrap_or_else(|refusal| panic!("{refusal}"));
-        evolution.changes.iter().map(ToString::to_string).collect()
-    }
-
-    fn refused(old: &str, new: &str) -> String {
-        let (old, new) = (table(&format!("id STRING NOT NULL, {old}")), table(&format!("id STRING NOT NULL, {new}")));
-        evolve(&old, &new).expect_err("should be refused").to_string()
-    }
-
-    #[test]
-    fn the_same_definition_changes_nothing_whatever_the_order_of_its_fields() {
-        assert!(allowed("a INT, s STRUCT<x: INT, y: INT>", "s STRUCT<y: INT, x: INT>, a INT").is_empty());
-        let old = table("id STRING NOT NULL, a INT, b INT");
-        let new = table("new INT, b INT, a INT, id STRING NOT NULL");
-        let names = |schema: &Schema| schema.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
-        assert_eq!(names(&evolve(&old, &new).unwrap().definition.schema), ["id", "a", "b", "new"]);
-    }
-
-    #[test]
-    fn widening_and_additions_are_allowed() {
-        let cases = [
-            ("a TINYINT", "a SMALLINT"),
-            ("a INT", "a BIGINT"),
-            ("a BIGINT", "a DECIMAL(19, 0)"),
-            ("a FLOAT", "a DOUBLE"),
-            ("a DECIMAL(10, 2)", "a DECIMAL(12, 3)"),
-            ("a VARCHAR(5)", "a VARCHAR(6)"),
-            ("a VARCHAR(5)", "a STRING"),
-            ("a CHAR(5)", "a VARCHAR(5)"),
-            ("a INT NOT NULL", "a INT"),
-            ("a ARRAY<INT NOT NULL>", "a ARRAY<INT>"),
-            ("a ARRAY<INT>", "a ARRAY<BIGINT>"),
-            ("a MAP<INT, FLOAT>", "a MAP<INT, DOUBLE>"),
-            ("a MAP<INT, FLOAT>", "a MAP<BIGINT, FLOAT>"),
-            ("a STRUCT<x: INT>", "a STRUCT<x: INT, y: INT>"),
-            ("a INT", "a INT, b STRING"),
-            ("a INT", "a INT, b INT NOT NULL DEFAULT 0"),
-            ("a INT", "a INT COMMENT 'age'"),
-            ("a DOUBLE", "a DOUBLE OPTIONS (non_finite = null)"),
-        ];
-        for (old, new) in cases {
-            assert_eq!(allowed(old, new).len(), 1, "{old} to {new}");
-        }
-        assert_eq!(
-            allowed("a ARRAY<STRUCT<x: INT>>", "a ARRAY<STRUCT<x: BIGINT>>"),
-            ["column `a[].x`: int becomes bigint"]
-        );
-        assert!(allowed("a DATE", "a DATE OPTIONS (time_encoding = string)").is_empty());
-    }
-
-    #[test]
-    fn everything_else_is_refused_with_its_path() {
-        let cases = [
-            ("a INT, b INT", "a INT", "`b`: cannot be dropped"),
-            ("a BIGINT", "a INT", "`a`: cannot change from bigint to int"),
-            ("a INT", "a STRING", "`a`: cannot change from int to string"),
-            ("a BIGINT", "a DECIMAL(18, 0)", "cannot change"),
-            ("a DECIMAL(10, 2)", "a DECIMAL(10, 3)", "cannot change"),
-            ("a STRING", "a VARCHAR(9)", "cannot change"),
-            ("a INT", "a INT NOT NULL", "`a`: cannot become NOT NULL"),
-            ("a INT", "a INT, b INT NOT NULL", "`b`: a new column must be nullable or have a default"),
-            ("a STRUCT<x: INT>", "a STRUCT<x: INT, y: INT NOT NULL>", "`a.y`: a new column must be nullable"),
-            ("a ARRAY<STRUCT<x: INT>>", "a ARRAY<STRUCT<x: STRING>>", "`a[].x`: cannot change from int to string"),
-            ("a MAP<INT, INT>", "a MAP<STRING, INT>", "`a`: the map's key cannot change from int to string"),
-            ("a DATE", "a DATE OPTIONS (time_encoding = number)", "`a.time_encoding`: cannot change"),
-            ("a ARRAY<INT>", "a ARRAY<INT> OPTIONS (as_set = true)", "`a.as_set`: cannot change"),
-            ("a DOUBLE OPTIONS (non_finite = string)", "a DOUBLE", "`a.non_finite`: cannot change"),
-        ];
-        for (old, new, reason) in cases {
-            let message = refused(old, new);
-            assert!(message.contains(reason), "{old} to {new}: {message}");
-        }
-        let both = refused("a INT, b INT", "a STRING");
-        assert!(both.contains("`a`") && both.contains("`b`"), "{both}");
-    }
-
-    #[test]
-    fn key_and_ttl_columns_stay_as_they_are() {
-        let mut old = table("id INT NOT NULL, a INT, t TIMESTAMP");
-        old.ttl_column = Some("t".to_owned());
-        let mut new = old.clone();
-        new.schema = ddl::parse("id BIGINT NOT NULL, a INT, t TIMESTAMP").unwrap();
-        assert!(evolve(&old, &new).unwrap_err().to_string().contains("`id`: cannot change from int to bigint"));
-        new = old.clone();
-        new.key.sort = vec!["a".to_owned()];
-        assert!(evolve(&old, &new).unwrap_err().to_string().starts_with("`key.sort`"));
-        new = old.clone();
-        new.ttl_column = None;
-        assert!(evolve(&old, &new).unwrap_err().to_string().starts_with("`ttl_column`"));
-    }
-
-    #[test]
-    fn policies_may_change_and_the_server_keeps_what_is_its_own() {
-        let old = table("id INT NOT NULL");
-        let mut new = old.clone();
-        new.unknown_fields = UnknownFields::Drop;
-        new.ownership = Ownership::Bound;
-        new.dynamodb_table = String::new();
-        let evolution = evolve(&old, &new).unwrap();
-        assert_eq!(evolution.changes.len(), 1);
-        assert_eq!(evolution.definition.ownership, Ownership::Created);
-        assert_eq!(evolution.definition.dynamodb_table, "t");
-        new.dynamodb.point_in_time_recovery = true;
-        assert!(evolve(&old, &new).unwrap_err().to_string().contains("change it in DynamoDB"));
-    }
 }

@@ -1,8 +1,9 @@
 //! Schemas: the types that columns have, the tables that columns form, and the texts that schemas are written in.
 //!
 //! Nothing here does I/O. `types` and `table` are the model; `spark_json` and `ddl` read and print it; `evolve` says which
-//! changes of a model are allowed.
+//! changes of a model are allowed, `add_columns` makes the one that a session may make.
 
+pub mod add_columns;
 #[cfg(test)]
 pub(crate) mod arbitrary;
 pub mod ddl;

@@ -262,6 +262,15 @@ impl TableDef {
         }
     }
 
+    /// The same table as if no column had a default.
+    pub fn without_defaults(&self) -> Self {
+        let mut table = self.clone();
+        for field in &mut table.schema.fields {
+            field.options.default_value = None;
+        }
+        table
+    }
+
     /// Partition columns, then sort columns.
     pub fn key_columns(&self) -> impl Iterator<Item = &str> {
         self.key.partition.iter().chain(&self.key.sort).map(String::as_str)
@@ -374,6 +383,11 @@ fn key_type(field: &Field) -> Result<KeyAttributeType, SchemaError> {
         DataType::Date | DataType::TimestampNtz => Ok(by_encoding(KeyAttributeType::S)),
         DataType::Timestamp => Ok(by_encoding(KeyAttributeType::N)),
         DataType::Boolean if field.options.key_as_number => Ok(KeyAttributeType::N),
+        DataType::Float | DataType::Double if field.options.float_key => Ok(KeyAttributeType::N),
+        DataType::Float | DataType::Double => Err(SchemaError::new(
+            &field.name,
+            "a float is a key only with `float_key: true`: two computations of the same number may differ in its last digit",
+        )),
         DataType::Boolean => {
             Err(SchemaError::new(&field.name, "a boolean can be a key only with `key_as_number: true`"))
         }

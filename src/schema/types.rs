@@ -144,7 +144,9 @@ pub struct ColumnOptions {
     pub as_set: bool,
     /// Store a boolean key as a number.
     pub key_as_number: bool,
-    /// The value for `on_missing: DEFAULT`, as the JSON text that a row of a JSON file would carry.
+    /// Let a float or double be a key, which only makes sense where its values are computed the same everywhere.
+    pub float_key: bool,
+    /// What a row stores when its session does not carry the column, as the JSON text that a row of a JSON file would carry.
     pub default_value: Option<String>,
 }
 

@@ -4,7 +4,6 @@
 //! [`table_to_proto`] makes, [`table_from_proto`] reads back as the same definition. Callers: the handlers, and the CLI,
 //! which sends table files.
 
-pub mod reason;
 pub mod schema;
 
 use std::time::Duration;
@@ -16,7 +15,6 @@ use crate::schema::{
     TableDef, UnknownFields, ddl, spark_json,
 };
 
-pub use reason::row_reason;
 pub use schema::{data_type_from_proto, data_type_to_proto, field_to_proto, schema_from_proto, schema_to_proto};
 
 /// A field of a request that is wrong.

@@ -2,6 +2,8 @@
 
 use super::{FieldError, choice};
 use crate::limits::NESTING_MAX_LEVELS;
+use crate::payload::values::fit::Fit;
+use crate::payload::values::json::{from_raw, to_json};
 use crate::proto::v1::{self, PrimitiveType, data_type::Type, value::Kind};
 use crate::schema::{ColumnOptions, DataType, Field, NonFinite, Schema, TimeEncoding};
 
@@ -23,17 +25,12 @@ fn fields_from_proto(path: &str, fields: &[v1::Field], level: usize) -> Result<V
 fn field_from_proto(path: &str, field: &v1::Field, level: usize) -> Result<Field, FieldError> {
     let type_path = format!("{path}.type");
     let data_type = field.r#type.as_ref().ok_or_else(|| FieldError::new(&type_path, "is missing"))?;
+    let data_type = read_type(&type_path, data_type, level)?;
     let options = match &field.options {
-        Some(options) => options_from_proto(&format!("{path}.options"), options)?,
+        Some(options) => options_from_proto(&format!("{path}.options"), options, &data_type)?,
         None => ColumnOptions::default(),
     };
-    Ok(Field {
-        name: field.name.clone(),
-        data_type: read_type(&type_path, data_type, level)?,
-        nullable: field.nullable,
-        comment: field.comment.clone(),
-        options,
-    })
+    Ok(Field { name: field.name.clone(), data_type, nullable: field.nullable, comment: field.comment.clone(), options })
 }
 
 /// Writes a column or a struct's field.
@@ -43,7 +40,7 @@ pub fn field_to_proto(field: &Field) -> v1::Field {
         r#type: Some(data_type_to_proto(&field.data_type)),
         nullable: field.nullable,
         comment: field.comment.clone(),
-        options: (!field.options.is_default()).then(|| options_to_proto(&field.options)),
+        options: (!field.options.is_default()).then(|| options_to_proto(&field.options, &field.data_type)),
     }
 }
 
@@ -149,9 +146,13 @@ pub fn data_type_to_proto(data_type: &DataType) -> v1::DataType {
     v1::DataType { r#type: Some(kind) }
 }
 
-fn options_from_proto(path: &str, options: &v1::ColumnOptions) -> Result<ColumnOptions, FieldError> {
+fn options_from_proto(
+    path: &str,
+    options: &v1::ColumnOptions,
+    data_type: &DataType,
+) -> Result<ColumnOptions, FieldError> {
     let default_value = match &options.default_value {
-        Some(value) => Some(default_from_proto(&format!("{path}.default_value"), value)?),
+        Some(value) => Some(default_from_proto(&format!("{path}.default_value"), value, data_type)?),
         None => None,
     };
     Ok(ColumnOptions {
@@ -167,11 +168,12 @@ fn options_from_proto(path: &str, options: &v1::ColumnOptions) -> Result<ColumnO
         },
         as_set: options.as_set,
         key_as_number: options.key_as_number,
+        float_key: options.float_key,
         default_value,
     })
 }
 
-fn options_to_proto(options: &ColumnOptions) -> v1::ColumnOptions {
+fn options_to_proto(options: &ColumnOptions, data_type: &DataType) -> v1::ColumnOptions {
     v1::ColumnOptions {
         non_finite: match options.non_finite {
             NonFinite::Reject => v1::NonFinite::Reject,
@@ -187,12 +189,13 @@ fn options_to_proto(options: &ColumnOptions) -> v1::ColumnOptions {
         .into(),
         as_set: options.as_set,
         key_as_number: options.key_as_number,
-        default_value: options.default_value.as_deref().map(default_to_proto),
+        float_key: options.float_key,
+        default_value: options.default_value.as_deref().map(|text| default_to_proto(text, data_type)),
     }
 }
 
-/// A default as JSON text. Only what JSON holds without loss.
-fn default_from_proto(path: &str, value: &v1::Value) -> Result<String, FieldError> {
+/// A default as JSON text, as a row of a JSON file would carry it. Whether it fits the column is for the catalog to say.
+fn default_from_proto(path: &str, value: &v1::Value, data_type: &DataType) -> Result<String, FieldError> {
     let json = match &value.kind {
         None => serde_json::Value::Null,
         Some(Kind::BoolValue(value)) => (*value).into(),
@@ -211,17 +214,20 @@ fn default_from_proto(path: &str, value: &v1::Value) -> Result<String, FieldErro
                 Err(_) => Err(FieldError::new(path, format!("`{text}` is not a decimal number such as -12.50"))),
             };
         }
-        Some(_) => {
-            let message = "a default can be a boolean, a number or a text; give dates and times as text \
-                           (\"2026-01-31\", \"2026-01-31T12:00:00Z\"); other kinds are not supported yet";
-            return Err(FieldError::new(path, message));
-        }
+        Some(_) => to_json(value, Some(data_type)),
     };
     Ok(json.to_string())
 }
 
-/// The value of a default's JSON text; text that is not a JSON scalar, which no definition has, becomes a string.
-fn default_to_proto(json: &str) -> v1::Value {
+/// The value of a default's JSON text; text that is neither a JSON scalar nor a value of the type, which no definition has,
+/// becomes a string.
+fn default_to_proto(json: &str, data_type: &DataType) -> v1::Value {
+    if json.starts_with(['[', '{'])
+        && let Ok(raw) = serde_json::from_str(json)
+        && let Ok(value) = from_raw("", raw, data_type, Fit::STRICT)
+    {
+        return value;
+    }
     let kind = match serde_json::from_str::<serde_json::Value>(json) {
         Ok(serde_json::Value::Null) => None,
         Ok(serde_json::Value::Bool(value)) => Some(Kind::BoolValue(value)),
@@ -252,13 +258,31 @@ mod tests {
     #[test]
     fn defaults_keep_every_digit() {
         for text in ["12345678901234567890123456789012345678", "0.10", "-3", "true", "null", "\"a\\\"b\"", "1e3"] {
-            assert_eq!(default_from_proto("d", &default_to_proto(text)).unwrap(), text);
+            assert_eq!(
+                default_from_proto("d", &default_to_proto(text, &DataType::String), &DataType::String).unwrap(),
+                text
+            );
         }
         let value = |kind| v1::Value { kind: Some(kind) };
-        assert_eq!(default_from_proto("d", &value(Kind::FloatValue(0.1))).unwrap(), "0.1");
-        assert!(default_from_proto("d", &value(Kind::DoubleValue(f64::NAN))).is_err());
-        assert!(default_from_proto("d", &value(Kind::DecimalValue("1,5".to_owned()))).is_err());
-        assert!(default_from_proto("d", &value(Kind::DateDays(3))).unwrap_err().message.contains("as text"));
+        let read = |kind| default_from_proto("d", &value(kind), &DataType::String);
+        assert_eq!(read(Kind::FloatValue(0.1)).unwrap(), "0.1");
+        assert!(read(Kind::DoubleValue(f64::NAN)).is_err());
+        assert!(read(Kind::DecimalValue("1,5".to_owned())).is_err());
+        assert_eq!(read(Kind::DateDays(3)).unwrap(), "\"1970-01-04\"");
+    }
+
+    #[test]
+    fn nested_defaults_come_back_as_the_same_text() {
+        for (data_type, text) in [
+            ("ARRAY<DECIMAL(4, 2)>", r#"["1.50",null]"#),
+            ("MAP<INT, DATE>", r#"{"7":"2026-01-31"}"#),
+            ("STRUCT<a: BIGINT, b: ARRAY<STRING>>", r#"{"a":1,"b":["x"]}"#),
+        ] {
+            let data_type = crate::schema::ddl::parse_type(data_type).unwrap();
+            let value = default_to_proto(text, &data_type);
+            assert!(!matches!(value.kind, Some(Kind::StringValue(_))), "{text}");
+            assert_eq!(default_from_proto("d", &value, &data_type).unwrap(), text);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! stream that the client reads, `ends` says how calls end. The handler returns at once, so that a session's refusal and its acks travel the same way:
 //! on that stream.
 
+mod columns;
 pub(super) mod encoding;
 pub(super) mod ends;
 mod ledger;

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use crate::api::convert::{self, choice, schema_from_proto};
+use super::columns::{Columns, Writes};
+use crate::api::convert::{self, choice};
 use crate::api::status::{self, reason};
 use crate::catalog::{Catalog, TableVersion};
 use crate::limits::{ROW_DEADLINE_DEFAULT, ROW_DEADLINE_MAX};
-use crate::payload::arrow::{ArrowPlan, IncomingArrow};
+use crate::payload::arrow::ArrowPlan;
 use crate::payload::rows::RowsPlan;
 use crate::payload::{Plan, Tally};
 use crate::pool::PoolTable;
 use crate::proto::v1;
-use crate::schema::{Coalesce, Schema, spark_json};
+use crate::schema::Coalesce;
 use crate::store::WriteOp;
 use crate::telemetry::Instruments;
 
@@ -75,8 +76,14 @@ pub(in crate::api) async fn open(catalog: &Catalog, open: v1::Open, hash_seed: u
         v1::Priority::Unspecified | v1::Priority::Interactive => false,
         v1::Priority::Bulk => true,
     };
-    let table = catalog.get(&open.table).await?;
-    let (plan, form) = plan(&table, &open, op, hash_seed)?;
+    let writes = Writes { op, defaults: stores_defaults(&open, op)?, hash_seed };
+    let evolves = evolves(&open, op)?;
+    let columns = Columns::parse(&open)?;
+    let table = match evolves {
+        true => columns.added_to(catalog, &open.table, writes).await?,
+        false => catalog.get(&open.table).await?,
+    };
+    let (plan, form) = columns.compile(&table.def, writes)?;
     let coalesce = table.def.coalesce == Coalesce::On;
     let pool_table = PoolTable { name: Arc::clone(&table.dynamodb_table), coalesce };
     let (validate_only, producer_id) = (open.validate_only, open.producer_id);
@@ -99,66 +106,38 @@ fn refuse_unsupported(open: &v1::Open) -> Result<(), Status> {
     if open.epoch != 0 {
         return Err(unsupported("epoch", "leave it unset; nothing fences older runs"));
     }
+    Ok(())
+}
+
+/// Whether the session adds its new columns to the table.
+fn evolves(open: &v1::Open, op: WriteOp) -> Result<bool, Status> {
+    let refuse = |message| Err(status::invalid_argument("open.evolve", message));
     match choice::<v1::Evolve>("open.evolve", open.evolve)? {
-        v1::Evolve::Unspecified | v1::Evolve::Off => {}
-        v1::Evolve::AddColumns => {
-            return Err(unsupported("evolve ADD_COLUMNS", "change the table with ApplyTable before the session"));
+        v1::Evolve::Unspecified | v1::Evolve::Off => Ok(false),
+        v1::Evolve::AddColumns if op == WriteOp::Delete => {
+            refuse("a session that deletes stores no columns; ADD_COLUMNS is for PUT")
+        }
+        v1::Evolve::AddColumns if open.validate_only => {
+            refuse("validate_only changes nothing, and ADD_COLUMNS changes the table; leave out one of them")
+        }
+        v1::Evolve::AddColumns => Ok(true),
+    }
+}
+
+/// Whether table columns that the session does not carry get their defaults.
+fn stores_defaults(open: &v1::Open, op: WriteOp) -> Result<bool, Status> {
+    let refuse = |message| Err(status::invalid_argument("open.on_missing", message));
+    match (choice::<v1::OnMissing>("open.on_missing", open.on_missing)?, op) {
+        (v1::OnMissing::Unspecified, _) | (v1::OnMissing::Default, WriteOp::Put) => Ok(true),
+        (_, WriteOp::Delete) => refuse("a session that deletes stores no columns; leave it out"),
+        (v1::OnMissing::Null, WriteOp::Put) => Ok(false),
+        (v1::OnMissing::LeaveUnchanged, WriteOp::Put) => {
+            refuse("a PUT replaces the whole item, so that no column can be left unchanged; choose DEFAULT or NULL")
         }
     }
-    if choice::<v1::OnMissing>("open.on_missing", open.on_missing)? != v1::OnMissing::Unspecified {
-        return Err(status::invalid_argument("open.on_missing", "only mode MERGE has missing columns"));
-    }
-    Ok(())
 }
 
 /// The answer to an option that exists in the protocol and not yet in this server.
 pub(in crate::api) fn unsupported(option: &str, instead: &str) -> Status {
     status::unimplemented(reason::NOT_SUPPORTED, format!("this server does not support {option} yet; {instead}"))
-}
-
-fn plan(table: &TableVersion, open: &v1::Open, op: WriteOp, hash_seed: u64) -> Result<(Plan, Form), Status> {
-    let spark = match open.spark_schema_json.as_str() {
-        "" => None,
-        json => {
-            let parsed = spark_json::parse(json);
-            Some(parsed.map_err(|error| status::invalid_argument("open.spark_schema_json", error.to_string()))?)
-        }
-    };
-    if open.arrow_schema.is_empty() {
-        let columns = match (&open.columns, spark) {
-            (Some(columns), None) => schema_from_proto("open.columns", columns)?,
-            (None, Some(spark)) => spark,
-            (Some(_), Some(_)) => {
-                let message = "give the columns once: as columns or as spark_schema_json";
-                return Err(status::invalid_argument("open.columns", message));
-            }
-            (None, None) => table.def.schema.clone(),
-        };
-        let plan = Plan::compile(&table.def, &columns, op, hash_seed).map_err(status::plan_error)?;
-        let rows = RowsPlan::compile(&plan).map_err(status::plan_error)?;
-        return Ok((plan, Form::Rows(rows)));
-    }
-    if open.columns.is_some() {
-        let message = "give the columns once: as columns or as arrow_schema";
-        return Err(status::invalid_argument("open.columns", message));
-    }
-    let incoming = IncomingArrow::parse(&open.arrow_schema)
-        .map_err(|error| status::invalid_argument("open.arrow_schema", error.to_string()))?;
-    if let Some(spark) = spark {
-        same_columns(&spark, incoming.schema())?;
-    }
-    let plan = Plan::compile(&table.def, incoming.schema(), op, hash_seed).map_err(status::plan_error)?;
-    let arrow = ArrowPlan::compile(&plan, incoming).map_err(status::plan_error)?;
-    Ok((plan, Form::Arrow(arrow)))
-}
-
-/// Spark's schema and Arrow's must describe the same columns, or one of them is of something else.
-fn same_columns(spark: &Schema, arrow: &Schema) -> Result<(), Status> {
-    let names = |schema: &Schema| schema.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
-    let (spark, arrow) = (names(spark), names(arrow));
-    if spark == arrow {
-        return Ok(());
-    }
-    let message = format!("has the columns {}, but arrow_schema has {}", spark.join(", "), arrow.join(", "));
-    Err(status::invalid_argument("open.spark_schema_json", message))
 }

@@ -1,8 +1,8 @@
 //! Outcomes in the protocol's words.
 
 use super::ledger::{Advance, Ledger};
-use crate::api::convert::row_reason;
 use crate::limits::{ACK_MAX_OUTCOMES, BATCH_MAX_ROWS, BATCH_TARGET_BYTES, MESSAGE_MAX_BYTES, RECEIPT_MAX_COERCIONS};
+use crate::payload::values::row_reason;
 use crate::payload::{Reject, RowReject, RuleBook};
 use crate::pool::RowFate;
 use crate::proto::v1;

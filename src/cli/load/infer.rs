@@ -6,9 +6,9 @@
 
 use serde_json::value::RawValue;
 
-use crate::cli::values::json::Members;
-use crate::cli::values::text::point_in_time;
 use crate::payload::number::{parse_date, parse_timestamp};
+use crate::payload::values::json::Members;
+use crate::payload::values::text::point_in_time;
 use crate::schema::{DataType, Field, Schema};
 
 /// Digits that every double keeps.

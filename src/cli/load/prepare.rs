@@ -10,10 +10,10 @@ use super::source::Source;
 use super::table;
 use super::text::{self, TextSource};
 use crate::api::convert::schema_to_proto;
-use crate::cli::values::fit::Fit;
 use crate::cli::{CliError, PayloadArg};
 use crate::client::convert::schema_to_arrow;
 use crate::client::{ClientError, OpenOptions};
+use crate::payload::values::fit::Fit;
 use crate::proto::v1::WriteMode;
 use crate::schema::{Schema, TableDef, UnknownFields};
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::source::{Origin, Rejected};
-use crate::cli::values::{Misfit, reason_name};
 use crate::cli::{CliError, progress_bar};
 use crate::client::{Event, Outcome};
+use crate::payload::values::{Misfit, reason_name};
 use indicatif::ProgressBar;
 
 /// Rejected rows that the summary shows.

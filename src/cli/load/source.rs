@@ -8,8 +8,8 @@ use arrow_schema::SchemaRef;
 use crate::api::convert::schema_from_proto;
 use crate::cli::CliError;
 use crate::cli::get::row_json;
-use crate::cli::values::Misfit;
 use crate::client::convert::{ConvertError, arrow_from_rows, rows_from_arrow, schema_from_arrow};
+use crate::payload::values::Misfit;
 use crate::proto::v1::{Row, RowReason};
 
 /// Gives the rows of a file, block by block. Runs on a thread of its own.

@@ -39,11 +39,11 @@ pub(super) async fn existing_or_new(
     let table = match client.tables().get(&args.input.table).await {
         // The gateway does not say which: creating it will.
         Err(ClientError::Refused { code: Code::NotFound | Code::PermissionDenied, .. }) => {
-            if let Some(field) = survey.schema.fields.iter().find(|field| has_variant(&field.data_type)) {
+            let is_variant =
+                |name: &&String| survey.schema.field(name).is_some_and(|field| field.data_type == DataType::Variant);
+            if let Some(column) = args.key.iter().find(is_variant) {
                 return Err(CliError::usage(format!(
-                    "{name}: the column `{}` holds values of several types, which no type but variant takes; make the \
-                     table by `forebay tables apply` first, with the type that it should have",
-                    field.name
+                    "{name}: the key column `{column}` holds values of several types, and a key must have one"
                 )));
             }
             let table = new_table(args, survey);
@@ -148,15 +148,5 @@ fn relax_type(data_type: &mut DataType) {
         }
         DataType::Struct(fields) => fields.iter_mut().for_each(relax),
         _ => {}
-    }
-}
-
-fn has_variant(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Variant => true,
-        DataType::Array { element, .. } => has_variant(element),
-        DataType::Map { value, .. } => has_variant(value),
-        DataType::Struct(fields) => fields.iter().any(|field| has_variant(&field.data_type)),
-        _ => false,
     }
 }

@@ -15,9 +15,9 @@ use super::input::{ByteSource, Input};
 use super::prepare::{Settings, Survey};
 use super::source::{Block, Content, Kept, Origin, Rejected, Source, record_json, rows_to_arrow};
 use crate::cli::CliError;
-use crate::cli::values::fit::Fit;
-use crate::cli::values::json::{Members, UNKNOWN_FIELD, from_raw};
-use crate::cli::values::{Misfit, text};
+use crate::payload::values::fit::Fit;
+use crate::payload::values::json::{Members, UNKNOWN_FIELD, from_raw};
+use crate::payload::values::{Misfit, text};
 use crate::proto::v1::{Row, RowReason, Value};
 use crate::schema::{Field, Schema};
 

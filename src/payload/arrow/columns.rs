@@ -13,6 +13,7 @@ use arrow_buffer::{
 use arrow_schema::{DataType as ArrowType, IntervalUnit, TimeUnit};
 
 use super::shape::Shape;
+use super::variant::{Encoded, Named};
 use crate::payload::cast::{Misfit, ValueKind};
 use crate::payload::item::ItemWriter;
 use crate::payload::leaf::{Leaf, Presence, Put};
@@ -24,11 +25,12 @@ use crate::payload::target::{StructTarget, Target, null_not_allowed};
 #[derive(Debug)]
 pub(super) struct Column {
     nulls: Option<NullBuffer>,
-    values: Values,
+    pub(super) values: Values,
 }
 
+/// A column's values, by Arrow's type.
 #[derive(Debug)]
-enum Values {
+pub(super) enum Values {
     /// Nulls only, or values that nobody reads.
     Null,
     Boolean(BooleanBuffer),
@@ -73,11 +75,15 @@ enum Values {
     /// The fields that are kept, each with the target's field.
     Struct(Vec<(usize, Column)>),
     Dictionary(Keys, Box<Column>),
+    /// All fields by name, for a variant.
+    Named(Named),
+    /// Variants in Spark's encoding.
+    Encoded(Encoded),
 }
 
 /// The elements of each row's list.
 #[derive(Debug)]
-enum Ranges {
+pub(super) enum Ranges {
     Offsets(OffsetBuffer<i32>),
     LargeOffsets(OffsetBuffer<i64>),
     Fixed(usize),
@@ -87,7 +93,7 @@ enum Ranges {
 
 /// A dictionary's keys.
 #[derive(Debug)]
-enum Keys {
+pub(super) enum Keys {
     Int8(ScalarBuffer<i8>),
     Int16(ScalarBuffer<i16>),
     Int32(ScalarBuffer<i32>),
@@ -100,7 +106,7 @@ enum Keys {
 
 impl Ranges {
     #[inline]
-    fn of(&self, row: usize) -> std::ops::Range<usize> {
+    pub(super) fn of(&self, row: usize) -> std::ops::Range<usize> {
         // Arrow has validated that offsets and sizes are not negative and lie within the elements.
         match self {
             Self::Offsets(offsets) => offsets[row] as usize..offsets[row + 1] as usize,
@@ -114,7 +120,7 @@ impl Ranges {
 
 impl Keys {
     #[inline]
-    fn of(&self, row: usize) -> usize {
+    pub(super) fn of(&self, row: usize) -> usize {
         // Arrow has validated that keys lie within the dictionary.
         match self {
             Self::Int8(keys) => keys[row] as usize,
@@ -154,6 +160,7 @@ impl Column {
         }
         match (&self.values, target) {
             (Values::Null, _) => Ok(Presence::Null),
+            (_, Target::Variant(target)) => self.put_variant(row, target, writer),
             (Values::List(ranges, column), Target::List { element, contains_null }) => {
                 put_list(column, ranges.of(row), element, *contains_null, writer)
             }
@@ -232,12 +239,13 @@ impl Column {
             Values::Dictionary(keys, values) => values.put_leaf(keys.of(row), leaf, writer),
             Values::List(..) => Err(leaf.mismatch("a list")),
             Values::Entries { .. } => Err(leaf.mismatch("a map")),
-            Values::Struct(_) => Err(leaf.mismatch("a struct")),
+            Values::Struct(_) | Values::Named(_) => Err(leaf.mismatch("a struct")),
+            Values::Encoded(_) => Err(leaf.mismatch("a variant")),
         }
     }
 
     #[inline]
-    fn is_null(&self, row: usize) -> bool {
+    pub(super) fn is_null(&self, row: usize) -> bool {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
@@ -290,7 +298,7 @@ impl Values {
                 }
             }
             Shape::Elements(shape) => Self::List(ranges, Box::new(Column::new(elements, shape))),
-            Shape::Plain | Shape::Struct(_) => Self::Null,
+            Shape::Plain | Shape::Struct(_) | Shape::Named(_) | Shape::Encoded { .. } => Self::Null,
         };
         match array.data_type() {
             ArrowType::Boolean => Self::Boolean(array.as_boolean().values().clone()),
@@ -365,12 +373,26 @@ impl Values {
                 list(Ranges::Fixed(size.unsigned_abs() as usize), array.as_fixed_size_list().values())
             }
             ArrowType::Struct(_) => {
-                let Shape::Struct(positions) = shape else { return Self::Null };
-                let fields = array.as_struct().columns().iter().zip(positions.iter());
-                let kept = |(array, position): (&ArrayRef, &Option<(usize, Shape)>)| {
-                    position.as_ref().map(|(at, shape)| (*at, Column::new(array, shape)))
-                };
-                Self::Struct(fields.filter_map(kept).collect())
+                let arrays = array.as_struct().columns();
+                match shape {
+                    Shape::Struct(positions) => {
+                        let kept = |(array, position): (&ArrayRef, &Option<(usize, Shape)>)| {
+                            position.as_ref().map(|(at, shape)| (*at, Column::new(array, shape)))
+                        };
+                        Self::Struct(arrays.iter().zip(positions.iter()).filter_map(kept).collect())
+                    }
+                    Shape::Named(names) => {
+                        let column = |(array, (_, shape)): (&ArrayRef, &(_, Shape))| Column::new(array, shape);
+                        let columns = arrays.iter().zip(names.iter()).map(column).collect();
+                        Self::Named(Named { names: names.clone(), columns })
+                    }
+                    Shape::Encoded { places, level } => {
+                        // The shape was compiled from a struct with just these two fields.
+                        let [value, metadata] = places.map(|at| Box::new(Column::new(&arrays[at], &Shape::Plain)));
+                        Self::Encoded(Encoded { value, metadata, level: *level })
+                    }
+                    Shape::Plain | Shape::Elements(_) | Shape::Entries(_) => Self::Null,
+                }
             }
             ArrowType::Dictionary(key_type, _) => {
                 let dictionary = array.as_any_dictionary();
@@ -477,7 +499,7 @@ fn put_decimal(leaf: &Leaf, unscaled: i128, scale: i8, writer: &mut ItemWriter) 
 }
 
 /// The same value in 128 bits; trailing zeros are cut where that makes it fit.
-fn narrowed(value: i256, scale: i8) -> Option<Decimal> {
+pub(super) fn narrowed(value: i256, scale: i8) -> Option<Decimal> {
     let (mut value, mut scale) = (value, i32::from(scale));
     let ten = i256::from_i128(10);
     loop {

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::testing::{batch, ipc, open, table};
 use super::*;
 use crate::limits::{ARROW_MAX_DECODED_BYTES, BATCH_MAX_ROWS};
+use crate::payload::variant::vectors::SPARK;
 use crate::schema::{DataType, Field, TableDef};
 
 /// A table and a batch with a column of every layout.
@@ -40,6 +41,8 @@ fn every_layout() -> (TableDef, RecordBatch) {
         ("pair", list_of(DataType::Integer)),
         ("point", list_of(point)),
         ("map", map),
+        ("variant", DataType::Variant),
+        ("object", DataType::Variant),
     ];
     let table = table(columns.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect());
 
@@ -83,6 +86,15 @@ fn every_layout() -> (TableDef, RecordBatch) {
     let stamps = TimestampNanosecondArray::from_iter_values((0..rows as i64).map(|row| row * 1000));
     let binary = BinaryArray::from_iter((0..rows).map(|row| text(row).map(String::into_bytes)));
     let fixed = FixedSizeBinaryArray::try_from_iter((0..rows).map(|_| b"abc")).unwrap();
+    let (value, metadata): (Vec<_>, Vec<_>) =
+        SPARK.iter().take(rows).map(|vector| (vector.value(), vector.metadata())).unzip();
+    let binary_field = |name| Arc::new(arrow_schema::Field::new(name, arrow_schema::DataType::Binary, false));
+    let variants = StructArray::from(vec![
+        (binary_field("value"), Arc::new(BinaryArray::from_iter_values(value)) as ArrayRef),
+        (binary_field("metadata"), Arc::new(BinaryArray::from_iter_values(metadata)) as ArrayRef),
+    ]);
+    let points = Arc::new(points.finish()) as ArrayRef;
+    let objects = Arc::clone(&points);
     let batch = batch(vec![
         ("bool", Arc::new(BooleanArray::from_iter((0..rows).map(|row| present(row).then_some(true)))) as ArrayRef),
         ("int", Arc::new(Int32Array::from_iter((0..rows).map(|row| present(row).then_some(row as i32))))),
@@ -100,8 +112,10 @@ fn every_layout() -> (TableDef, RecordBatch) {
         ("list", Arc::new(lists.finish())),
         ("views", Arc::new(views)),
         ("pair", Arc::new(pairs)),
-        ("point", Arc::new(points.finish())),
+        ("point", points),
         ("map", Arc::new(map.finish())),
+        ("variant", Arc::new(variants)),
+        ("object", objects),
     ]);
     (table, batch)
 }

@@ -16,10 +16,14 @@ mod lz4;
 mod same;
 mod schema;
 mod shape;
+mod spark;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod variant;
+#[cfg(test)]
+mod variant_tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,6 +39,7 @@ use self::columns::Column;
 use self::guard::{CheckedMessages, arrow_error, check_batch, malformed};
 pub use self::schema::IncomingArrow;
 use self::shape::{Compiler, Shape};
+pub use self::spark::SparkError;
 use super::PayloadError;
 use super::chunk::{Chunk, ChunkBuilder};
 use super::item::ItemWriter;
@@ -64,7 +69,7 @@ impl ArrowPlan {
             let field = incoming.columns.field(position);
             shapes[position] = Some(match used {
                 Used::Key(leaf) => compiler.leaf(leaf, field, name).map(|()| Shape::Plain)?,
-                Used::Column(target) => compiler.target(target, field, name)?,
+                Used::Column(target) => compiler.target(target, field, incoming.spark_type(position), name, 1)?,
             });
         }
         let shapes: Vec<(usize, Shape)> =

@@ -199,8 +199,10 @@ fn array(data_type: &DataType, values: &[v1::Value], flavour: usize) -> ArrayRef
     }
 }
 
-/// Every row's text, or its reject.
-fn outcomes(chunks: Vec<Chunk>) -> Vec<(u32, String)> {
+/// Every row's index with its text, or its reject.
+type Rows = Vec<(u32, String)>;
+
+fn outcomes(chunks: Vec<Chunk>) -> Rows {
     let mut rows = Vec::new();
     for chunk in chunks {
         let written = chunk.rows.into_iter().map(|row| (row.row_index, format!("{:?}", row.item.json)));
@@ -222,26 +224,45 @@ fn case() -> impl Strategy<Value = (DataType, bool, Vec<v1::Value>, usize)> {
     })
 }
 
+/// What becomes of the values, as Arrow and by position: in a column of this type, sent as that one.
+fn both_ways(
+    declared: &DataType,
+    sent: &DataType,
+    nullable: bool,
+    values: Vec<v1::Value>,
+    flavour: usize,
+) -> [Rows; 2] {
+    let table = table(vec![Field::new("x", declared.clone(), nullable)]);
+    let batch = super::testing::batch(vec![("x", array(sent, &values, flavour))]);
+    let codec = [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)][flavour % 3];
+    let (schema, messages) = ipc(&batch, codec);
+    let (plan, arrow_plan) = open(&table, &schema);
+    let mut cursor = arrow_plan.decode(messages).unwrap();
+    let by_arrow: Vec<_> = std::iter::from_fn(|| cursor.next_chunk(&plan, 100).unwrap()).collect();
+
+    let mut session = table.schema.clone();
+    session.fields[1].data_type = sent.clone();
+    let plan = Plan::compile(&table, &session, WriteOp::Put, 1).unwrap();
+    let rows_plan = RowsPlan::compile(&plan).unwrap();
+    let row = |(index, value)| v1::Row { values: vec![some(Kind::StringValue(format!("{index}"))), value] };
+    let bytes = v1::RowBatch { rows: values.into_iter().enumerate().map(row).collect() }.encode_to_vec();
+    let mut cursor = RowsCursor::new(&bytes);
+    let by_rows: Vec<_> = std::iter::from_fn(|| cursor.next_chunk(&plan, &rows_plan, 1 << 20).unwrap()).collect();
+    [outcomes(by_arrow), outcomes(by_rows)]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..Default::default() })]
 
     #[test]
     fn positional_and_arrow_rows_give_the_same_text((data_type, nullable, values, flavour) in case()) {
-        let table = table(vec![Field::new("x", data_type.clone(), nullable)]);
-        let batch = super::testing::batch(vec![("x", array(&data_type, &values, flavour))]);
-        let codec = [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)][flavour % 3];
-        let (schema, messages) = ipc(&batch, codec);
-        let (plan, arrow_plan) = open(&table, &schema);
-        let mut cursor = arrow_plan.decode(messages).unwrap();
-        let by_arrow: Vec<_> = std::iter::from_fn(|| cursor.next_chunk(&plan, 100).unwrap()).collect();
+        let [by_arrow, by_rows] = both_ways(&data_type, &data_type, nullable, values, flavour);
+        prop_assert_eq!(by_arrow, by_rows);
+    }
 
-        let plan = Plan::compile(&table, &table.schema, WriteOp::Put, 1).unwrap();
-        let rows_plan = RowsPlan::compile(&plan).unwrap();
-        let row = |(index, value)| v1::Row { values: vec![some(Kind::StringValue(format!("{index}"))), value] };
-        let bytes = v1::RowBatch { rows: values.into_iter().enumerate().map(row).collect() }.encode_to_vec();
-        let mut cursor = RowsCursor::new(&bytes);
-        let by_rows: Vec<_> = std::iter::from_fn(|| cursor.next_chunk(&plan, &rows_plan, 1 << 20).unwrap()).collect();
-
-        prop_assert_eq!(outcomes(by_arrow), outcomes(by_rows));
+    #[test]
+    fn positional_and_arrow_rows_give_the_same_variants((data_type, nullable, values, flavour) in case()) {
+        let [by_arrow, by_rows] = both_ways(&DataType::Variant, &data_type, nullable, values, flavour);
+        prop_assert_eq!(by_arrow, by_rows);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The kept Arrow schema differs from the sent one in two ways that do not change the layout of batches: every field may
 //! be null, because a null where none is allowed rejects its row and not the whole batch; and a map is the list of entries
-//! that it is, so that its entries are checked like any other values.
+//! that it is, so that its entries are checked like any other values. Spark's schema, where there is one, may say more
+//! about a column than Arrow's (`spark`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,12 +11,13 @@ use std::sync::Arc;
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, FieldRef, IntervalUnit, SchemaRef};
 
 use super::guard::{arrow_error, malformed, read_message};
+use super::spark::{self, SparkError};
 use crate::limits::{ARROW_SCHEMA_MAX_TABLES, NESTING_MAX_LEVELS};
 use crate::payload::PayloadError;
 use crate::schema::{DataType, Field, Schema};
 
 /// A session's incoming Arrow columns.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct IncomingArrow {
     schema: Schema,
     /// The columns as they were sent, for compiling; a map is a map.
@@ -24,6 +26,9 @@ pub struct IncomingArrow {
     pub(super) arrow: SchemaRef,
     /// The type of each dictionary's values, by id.
     pub(super) dictionaries: HashMap<i64, ArrowType>,
+    untyped: Vec<(String, ArrowType)>,
+    /// Whether Spark's own schema was the source of the types.
+    by_spark: bool,
 }
 
 impl IncomingArrow {
@@ -53,19 +58,39 @@ impl IncomingArrow {
         }
         let arrow = arrow_ipc::convert::try_fb_to_schema(ipc_schema).map_err(arrow_error)?;
 
-        let mut dictionaries = HashMap::new();
-        let mut fields = Vec::with_capacity(arrow.fields().len());
-        let mut columns = Vec::with_capacity(arrow.fields().len());
+        let columns = arrow.fields().iter();
+        let columns =
+            columns.map(|field| Field::new(field.name(), column_type(field.data_type()), field.is_nullable()));
+        let schema = Schema { fields: columns.collect() };
+        let mut untyped = Vec::new();
         for field in arrow.fields() {
-            columns.push(Field::new(field.name(), column_type(field.data_type()), field.is_nullable()));
-            fields.push(relaxed(field, &mut dictionaries)?);
+            note_untyped(field.name().clone(), field.data_type(), &mut untyped);
         }
-        Ok(Self {
-            schema: Schema { fields: columns },
-            columns: Arc::new(arrow),
-            arrow: Arc::new(arrow_schema::Schema::new(fields)),
-            dictionaries,
-        })
+        Ok(Self { untyped, ..Self::new(schema, arrow)? })
+    }
+
+    /// The same columns with the types and the nullability that Spark's own schema gives them.
+    pub fn refine(&self, spark: &Schema) -> Result<Self, SparkError> {
+        let (schema, arrow) = spark::refine(spark, &self.columns)?;
+        Ok(Self { by_spark: true, ..Self::new(schema, arrow)? })
+    }
+
+    fn new(schema: Schema, arrow: arrow_schema::Schema) -> Result<Self, PayloadError> {
+        let mut dictionaries = HashMap::new();
+        let fields = arrow.fields().iter().map(|field| relaxed(field, &mut dictionaries));
+        let fields = fields.collect::<Result<Vec<_>, _>>()?;
+        let (columns, arrow) = (Arc::new(arrow), Arc::new(arrow_schema::Schema::new(fields)));
+        Ok(Self { schema, columns, arrow, dictionaries, untyped: Vec::new(), by_spark: false })
+    }
+
+    /// The paths and types of what no column type stands for, and no schema of Spark's says more about.
+    pub fn untyped(&self) -> &[(String, ArrowType)] {
+        &self.untyped
+    }
+
+    /// Spark's type of a column, where the session came with Spark's schema.
+    pub(super) fn spark_type(&self, position: usize) -> Option<&DataType> {
+        self.by_spark.then(|| self.schema.fields.get(position).map(|field| &field.data_type))?
     }
 
     /// The columns, with Forebay's types, for [`crate::payload::Plan::compile`].
@@ -120,7 +145,7 @@ pub(super) fn dictionary_id(field: &ArrowField) -> i64 {
 }
 
 /// The column type that stands for an Arrow type; variant where there is none, or none yet (nulls).
-fn column_type(arrow: &ArrowType) -> DataType {
+pub(super) fn column_type(arrow: &ArrowType) -> DataType {
     let array = |element: &FieldRef| DataType::Array {
         element: Box::new(column_type(element.data_type())),
         contains_null: element.is_nullable(),
@@ -177,5 +202,30 @@ fn column_type(arrow: &ArrowType) -> DataType {
         | ArrowType::Time64(_)
         | ArrowType::Union(..)
         | ArrowType::RunEndEncoded(..) => DataType::Variant,
+    }
+}
+
+/// Notes what [`column_type`] has no type for, at any depth.
+fn note_untyped(path: String, arrow: &ArrowType, untyped: &mut Vec<(String, ArrowType)>) {
+    match arrow {
+        ArrowType::List(element)
+        | ArrowType::LargeList(element)
+        | ArrowType::ListView(element)
+        | ArrowType::LargeListView(element)
+        | ArrowType::FixedSizeList(element, _) => note_untyped(format!("{path}[]"), element.data_type(), untyped),
+        ArrowType::Dictionary(_, values) => note_untyped(path, values, untyped),
+        ArrowType::Struct(fields) => {
+            for field in fields {
+                note_untyped(format!("{path}.{}", field.name()), field.data_type(), untyped);
+            }
+        }
+        ArrowType::Map(entries, _) => match entries.data_type() {
+            ArrowType::Struct(fields) if fields.len() == 2 => {
+                note_untyped(format!("{path}{{}}"), fields[1].data_type(), untyped);
+            }
+            other => untyped.push((path, other.clone())),
+        },
+        other if column_type(other) == DataType::Variant => untyped.push((path, other.clone())),
+        _ => {}
     }
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use arrow_schema::{DataType as ArrowType, Field as ArrowField, FieldRef, IntervalUnit};
 
 use super::schema::dictionary_id;
+use super::variant::{element_type, field_type, is_variant, map_value_type};
 use crate::payload::PlanError;
 use crate::payload::leaf::{Leaf, ValueKind};
 use crate::payload::target::{StructTarget, Target};
-use crate::schema::UnknownFields;
+use crate::schema::{DataType, UnknownFields};
 
 /// How a column's values map to the target; mirrors the target's tree.
 #[derive(Debug, Clone)]
@@ -25,6 +26,15 @@ pub(super) enum Shape {
     Entries(Box<Shape>),
     /// For each field of the incoming struct: the target's field and the shape, `None` where it is dropped.
     Struct(Arc<[Option<(usize, Shape)>]>),
+    /// A struct that becomes an object in a variant: each field's name and shape.
+    Named(Arc<[(Box<str>, Shape)]>),
+    /// A variant in Spark's encoding.
+    Encoded {
+        /// The places of the value and of its metadata among the struct's fields.
+        places: [usize; 2],
+        /// The level that a list or object in it stands on.
+        level: usize,
+    },
 }
 
 /// Checks pairs, and notes the dictionaries that are used.
@@ -40,7 +50,7 @@ impl Compiler {
         let kinds = match field.data_type() {
             ArrowType::Null => return Ok(()),
             ArrowType::Dictionary(_, values) => {
-                self.dictionaries.insert(dictionary_id(field));
+                self.dictionary(field);
                 value_kinds(values)
             }
             other => value_kinds(other),
@@ -52,14 +62,33 @@ impl Compiler {
         Err(mismatch(path, field.data_type(), leaf.declared(), hint))
     }
 
-    /// Any value into an attribute.
-    pub(super) fn target(&mut self, target: &Target, field: &ArrowField, path: &str) -> Result<Shape, PlanError> {
+    /// Notes that a field's dictionary must be decoded.
+    pub(super) fn dictionary(&mut self, field: &ArrowField) {
+        self.dictionaries.insert(dictionary_id(field));
+    }
+
+    /// Any value into an attribute. `spark` is the field's type in Spark's schema, where the session has one; a list or
+    /// struct stands on this level of the item, the first being 1.
+    pub(super) fn target(
+        &mut self,
+        target: &Target,
+        field: &ArrowField,
+        spark: Option<&DataType>,
+        path: &str,
+        level: usize,
+    ) -> Result<Shape, PlanError> {
         let mismatch = || mismatch(path, field.data_type(), target.describe(), "");
         if !can_be_decoded(field.data_type()) {
             return Err(mismatch());
         }
         match (target, field.data_type()) {
             (_, ArrowType::Null) => Ok(Shape::Plain),
+            (Target::Variant(target), _) => self.variant(target, field, spark, path, level),
+            // Two binaries to Arrow; storing them as such would hide the value that Spark means.
+            (_, ArrowType::Struct(fields)) if is_variant(fields, spark) => {
+                let declared = target.describe().to_owned();
+                Err(PlanError::TypeMismatch { path: path.to_owned(), found: "variant".to_owned(), declared, hint: "" })
+            }
             (Target::Leaf(leaf), _) => self.leaf(leaf, field, path).map(|()| Shape::Plain),
             (Target::Set { element: leaf }, list) => {
                 let element = element(list).ok_or_else(mismatch)?;
@@ -68,16 +97,23 @@ impl Compiler {
             }
             (Target::List { element: target, .. }, list) => {
                 let element = element(list).ok_or_else(mismatch)?;
-                Ok(Shape::Elements(Box::new(self.target(target, element, &format!("{path}[]"))?)))
+                let spark = spark.and_then(element_type);
+                let element = self.target(target, element, spark, &format!("{path}[]"), level + 1)?;
+                Ok(Shape::Elements(Box::new(element)))
             }
             (Target::Map { key, value, .. }, ArrowType::Map(entries, _)) => {
                 let ArrowType::Struct(fields) = entries.data_type() else { return Err(mismatch()) };
                 let [key_field, value_field] = &fields[..] else { return Err(mismatch()) };
                 self.leaf(key, key_field, &format!("{path}{{key}}"))?;
-                Ok(Shape::Entries(Box::new(self.target(value, value_field, &format!("{path}{{}}"))?)))
+                let spark = spark.and_then(map_value_type);
+                let value = self.target(value, value_field, spark, &format!("{path}{{}}"), level + 1)?;
+                Ok(Shape::Entries(Box::new(value)))
             }
             (Target::Struct(target), ArrowType::Struct(fields)) => {
-                let fields = fields.iter().map(|field| self.field(target, field, path));
+                let fields = fields.iter().enumerate().map(|(index, field)| {
+                    let spark = spark.and_then(|spark| field_type(spark, index, field.name()));
+                    self.field(target, field, spark, path, level + 1)
+                });
                 Ok(Shape::Struct(fields.collect::<Result<_, _>>()?))
             }
             _ => Err(mismatch()),
@@ -88,24 +124,26 @@ impl Compiler {
         &mut self,
         target: &StructTarget,
         field: &FieldRef,
+        spark: Option<&DataType>,
         path: &str,
+        level: usize,
     ) -> Result<Option<(usize, Shape)>, PlanError> {
         let path = format!("{path}.{}", field.name());
         match target.fields.iter().position(|declared| *declared.name == **field.name()) {
-            Some(at) => Ok(Some((at, self.target(&target.fields[at].target, field, &path)?))),
+            Some(at) => Ok(Some((at, self.target(&target.fields[at].target, field, spark, &path, level)?))),
             None if target.unknown_fields == UnknownFields::Drop => Ok(None),
             None => Err(PlanError::unknown_field(path, target)),
         }
     }
 }
 
-fn mismatch(path: &str, found: &ArrowType, declared: &str, hint: &'static str) -> PlanError {
+pub(super) fn mismatch(path: &str, found: &ArrowType, declared: &str, hint: &'static str) -> PlanError {
     let (found, declared) = (format!("Arrow's {found}"), declared.to_owned());
     PlanError::TypeMismatch { path: path.to_owned(), found, declared, hint }
 }
 
 /// The element of a list of any kind.
-fn element(list: &ArrowType) -> Option<&FieldRef> {
+pub(super) fn element(list: &ArrowType) -> Option<&FieldRef> {
     match list {
         ArrowType::List(element)
         | ArrowType::LargeList(element)
@@ -129,7 +167,7 @@ fn can_be_decoded(data_type: &ArrowType) -> bool {
 }
 
 /// What values of a scalar Arrow type can be; empty for types that have no columns.
-fn value_kinds(data_type: &ArrowType) -> &'static [ValueKind] {
+pub(super) fn value_kinds(data_type: &ArrowType) -> &'static [ValueKind] {
     match data_type {
         ArrowType::Boolean => &[ValueKind::Boolean],
         ArrowType::Int8

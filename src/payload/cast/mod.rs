@@ -12,6 +12,8 @@
 mod exact;
 pub(super) mod number;
 pub(super) mod parse;
+#[cfg(test)]
+mod spark;
 pub(super) mod text;
 pub(super) mod time;
 

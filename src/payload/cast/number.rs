@@ -139,9 +139,10 @@ fn of_double(value: f64, mode: Mode) -> Result<Decimal, Misfit> {
         return Err(Misfit::NonFinite);
     }
     if mode.is_strict() {
+        // Beyond 2^53 a double is as likely a rounded number as that very one.
+        let is_sure = value.abs() <= (1u64 << DOUBLE_BITS) as f64;
         // Where the double's digits do not end within 38 of them, no decimal holds them.
-        let too_large = value.abs() >= 1e38;
-        return decimal_of(value).ok_or(if too_large { Misfit::OutOfRange } else { MORE_DIGITS });
+        return decimal_of(value).filter(|_| is_sure).ok_or(MORE_DIGITS);
     }
     // Spark rounds the digits that are shown, not those that the double has beyond them.
     let mut buffer = zmij::Buffer::new();

@@ -14,6 +14,11 @@ fn trimmed(text: &str) -> &str {
     text.trim_matches(|character: char| character <= ' ' || character == '\u{7f}')
 }
 
+/// The same for floats and decimals, which Java trims itself, and DEL is nothing to it.
+fn trimmed_by_java(text: &str) -> &str {
+    text.trim_matches(|character: char| character <= ' ')
+}
+
 /// An integer; digits after a point are cut off.
 pub(super) fn integer(text: &str) -> Read<i64> {
     const FORM: Misfit = Misfit::NotRead("an integer such as -12");
@@ -45,7 +50,7 @@ pub(super) fn float(text: &str) -> Read<f32> {
 
 /// Java's floats may end in the letter of their type.
 fn java_float(text: &str) -> &str {
-    let text = trimmed(text);
+    let text = trimmed_by_java(text);
     match text.strip_suffix(['d', 'D', 'f', 'F']) {
         Some(number) if number.ends_with(|last: char| last.is_ascii_digit() || last == '.') => number,
         _ => text,
@@ -54,7 +59,7 @@ fn java_float(text: &str) -> &str {
 
 /// A decimal. Digits beyond the 38th are cut off: they are behind those that rounding looks at.
 pub(super) fn decimal(text: &str) -> Read<Decimal> {
-    let text = trimmed(text);
+    let text = trimmed_by_java(text);
     Decimal::parse_cut(text).ok_or_else(|| match text.parse::<f64>() {
         Ok(number) if number.is_finite() || text.bytes().any(|byte| byte.is_ascii_digit()) => Misfit::OutOfRange,
         _ => Misfit::NotRead("a number such as -12.50"),
@@ -73,6 +78,11 @@ pub(super) fn boolean(text: &str) -> Read<bool> {
         Err(Misfit::NotRead("true, t, yes, y, 1, false, f, no, n or 0"))
     }
 }
+
+/// Digits of a year in a date, at most.
+const DATE_YEAR_DIGITS: usize = 7;
+/// Digits of a year in a timestamp, at most: those that 64 bits of microseconds reach.
+const TIMESTAMP_YEAR_DIGITS: usize = 6;
 
 /// Walks over the bytes of a date or time.
 struct Scanner<'a> {
@@ -105,10 +115,10 @@ impl Scanner<'_> {
         self.rest.is_empty()
     }
 
-    /// `[+-]yyyy[-[m]m[-[d]d]]` as days, and whether it was whole.
-    fn date(&mut self) -> Option<(i64, bool)> {
+    /// `[+-]yyyy[-[m]m[-[d]d]]` as days, and whether it was whole. The year may have more digits than four.
+    fn date(&mut self, year_digits: usize) -> Option<(i64, bool)> {
         let negative = self.take(b"+-") == Some(b'-');
-        let year = self.digits(4, 7)?;
+        let year = self.digits(4, year_digits)?;
         let year = if negative { -year } else { year };
         let mut month_and_day = [1u32; 2];
         let mut parts = 0;
@@ -124,21 +134,23 @@ impl Scanner<'_> {
         Some((days_from_civil(year, month, day)?, parts == 2))
     }
 
-    /// `[h]h[:[m]m[:[s]s[.fraction]]]` as microseconds; digits of the fraction beyond six are cut off.
-    fn clock(&mut self) -> Option<i64> {
+    /// `[h]h[:[m]m[:[s]s[.fraction]]]` as microseconds, and whether it had seconds. Digits of the fraction beyond six are cut
+    /// off.
+    fn clock(&mut self) -> Option<(i64, bool)> {
         let hour = self.digits(1, 2)?;
-        let (mut minute, mut second, mut micros) = (0, 0, 0);
+        let (mut minute, mut second, mut micros, mut whole) = (0, 0, 0, false);
         if self.take(b":").is_some() {
             minute = self.digits(1, 2)?;
             if self.take(b":").is_some() {
                 second = self.digits(1, 2)?;
+                whole = true;
                 if self.take(b".").is_some() {
                     micros = self.fraction();
                 }
             }
         }
         let fits = hour < 24 && minute < 60 && second < 60;
-        fits.then_some(((hour * 60 + minute) * 60 + second) * MICROS_PER_SECOND + micros)
+        fits.then_some((((hour * 60 + minute) * 60 + second) * MICROS_PER_SECOND + micros, whole))
     }
 
     /// The digits behind a point, in millionths.
@@ -156,7 +168,7 @@ impl Scanner<'_> {
 pub(super) fn date(text: &str) -> Read<i64> {
     const FORM: Misfit = Misfit::NotRead("a date such as 2024-02-29");
     let mut scanner = Scanner { rest: trimmed(text).as_bytes() };
-    let (days, whole) = scanner.date().ok_or(FORM)?;
+    let (days, whole) = scanner.date(DATE_YEAR_DIGITS).ok_or(FORM)?;
     let ends = scanner.is_empty() || (whole && scanner.take(b" T").is_some());
     if ends { Ok(days) } else { Err(FORM) }
 }
@@ -166,7 +178,7 @@ pub(super) fn timestamp(text: &str) -> Read<i64> {
     const FORM: Misfit = Misfit::NotRead("a timestamp such as 2024-02-29 12:34:56.789 or 2024-02-29T12:34:56+01:00");
     let (local, zone) = local_time(text).ok_or(FORM)?;
     let offset = zone_offset_seconds(zone).ok_or(FORM)?;
-    local?.checked_sub(offset * MICROS_PER_SECOND).ok_or(Misfit::OutOfRange)
+    i64::try_from(local - i128::from(offset * MICROS_PER_SECOND)).map_err(|_| Misfit::OutOfRange)
 }
 
 /// A wall-clock time; a zone is read and ignored.
@@ -174,29 +186,30 @@ pub(super) fn timestamp_ntz(text: &str) -> Read<i64> {
     const FORM: Misfit = Misfit::NotRead("a timestamp such as 2024-02-29 12:34:56.789");
     let (local, zone) = local_time(text).ok_or(FORM)?;
     zone_offset_seconds(zone).ok_or(FORM)?;
-    local
+    i64::try_from(local).map_err(|_| Misfit::OutOfRange)
 }
 
 /// The microseconds of the date and the clock, and the zone's text.
-fn local_time(text: &str) -> Option<(Read<i64>, &str)> {
+fn local_time(text: &str) -> Option<(i128, &str)> {
     let text = trimmed(text);
     let mut scanner = Scanner { rest: text.as_bytes() };
-    let (days, whole) = scanner.date()?;
-    let mut micros = 0;
+    let (days, whole) = scanner.date(TIMESTAMP_YEAR_DIGITS)?;
+    let (mut micros, mut may_have_zone) = (0, false);
     if whole && scanner.take(b" T").is_some() {
-        micros = scanner.clock()?;
-    } else if !scanner.is_empty() {
+        (micros, may_have_zone) = scanner.clock()?;
+    }
+    if !may_have_zone && !scanner.is_empty() {
         return None;
     }
     let zone = text.get(text.len() - scanner.rest.len()..)?;
-    let local = days.checked_mul(MICROS_PER_DAY).and_then(|day| day.checked_add(micros));
-    Some((local.ok_or(Misfit::OutOfRange), zone))
+    // The first day of 64 bits of microseconds begins before them, so that only the sum tells.
+    Some((i128::from(days) * i128::from(MICROS_PER_DAY) + i128::from(micros), zone))
 }
 
-/// The offset of `Z`, `UTC`, `GMT`, `UT`, `+h[h][:mm[:ss]]`, and of the two together: `UTC+3`.
+/// The offset of `Z`, `UTC`, `GMT`, `UT`, `+h[h][:mm[:ss]]`, `+hhmm`, and of a name and an offset together: `UTC+3`.
 fn zone_offset_seconds(zone: &str) -> Option<i64> {
     let zone = trimmed(zone);
-    if matches!(zone, "" | "Z" | "z") {
+    if matches!(zone, "" | "Z") {
         return Some(0);
     }
     let offset = ["UTC", "GMT", "UT"].iter().find_map(|name| zone.strip_prefix(name)).unwrap_or(zone);
@@ -208,15 +221,17 @@ fn zone_offset_seconds(zone: &str) -> Option<i64> {
         b'-' => -1,
         _ => 1,
     };
-    let (hours, mut minutes, mut seconds) = (scanner.digits(1, 2)?, 0, 0);
-    if scanner.take(b":").is_some() {
+    let (mut hours, mut minutes, mut seconds) = (scanner.digits(1, 4)?, 0, 0);
+    if offset.len() == "+hhmm".len() && scanner.is_empty() {
+        (hours, minutes) = (hours / 100, hours % 100);
+    } else if scanner.take(b":").is_some() {
         minutes = scanner.digits(1, 2)?;
         if scanner.take(b":").is_some() {
             seconds = scanner.digits(2, 2)?;
         }
     }
     let offset = (hours * 60 + minutes) * 60 + seconds;
-    // Java's zones reach 18 hours to both sides.
+    // Java's zones reach 18 hours to both sides, which also bounds an hour of three digits.
     (scanner.is_empty() && minutes < 60 && seconds < 60 && offset <= 18 * 3600).then_some(sign * offset)
 }
 

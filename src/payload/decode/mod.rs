@@ -5,9 +5,15 @@
 //! does not have are ignored, because old rows and bound tables have them. The caller is `read`.
 
 #[cfg(test)]
+mod from_json;
+#[cfg(test)]
 mod round_trip;
 #[cfg(test)]
 mod tests;
+mod variant;
+
+#[cfg(test)]
+pub(super) use from_json::item_of_json;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -178,6 +184,7 @@ fn decode_value(data_type: &DataType, options: &ColumnOptions, attr: Attr) -> Re
         DataType::Array { element, .. } => decode_array(data_type, element, options, attr),
         DataType::Map { key, value, .. } => decode_map(data_type, key, value, options, attr),
         DataType::Struct(fields) => decode_struct(data_type, fields, attr),
+        DataType::Variant => variant::decode(attr),
         _ => decode_scalar(data_type, options, attr).map(value).map_err(|found| DecodeError::new(data_type, found)),
     }
 }
@@ -226,7 +233,6 @@ fn decode_scalar(data_type: &DataType, options: &ColumnOptions, attr: Attr) -> R
         (T::TimestampNtz, Attr::N(number)) => Kind::TimestampNtzMicros(exact(&number).ok_or(NO_INTEGER)?),
         (T::DayTimeInterval, Attr::N(number)) => Kind::DayTimeIntervalMicros(exact(&number).ok_or(NO_INTEGER)?),
         (T::YearMonthInterval, Attr::N(number)) => Kind::YearMonthIntervalMonths(exact(&number).ok_or(NO_INTEGER)?),
-        (T::Variant, _) => return Err("a value of a type that cannot be read yet"),
         (_, other) => return Err(kind_of(&other)),
     })
 }

@@ -120,6 +120,35 @@ fn every_type_is_read_back_as_itself() {
 }
 
 #[test]
+fn a_variant_is_read_back_in_the_kind_that_is_stored() {
+    let decimal = |text: &str| Kind::DecimalValue(text.to_owned());
+    let ones = "1".repeat(38);
+    for (stored, expected) in [
+        (n("-9223372036854775808"), Kind::IntValue(i64::MIN)),
+        (n("1E+3"), Kind::IntValue(1000)),
+        (n("9223372036854775808"), decimal("9223372036854775808")),
+        (n("0.1"), Kind::DoubleValue(0.1)),
+        (n("1E+30"), Kind::DoubleValue(1e30)),
+        (n("1.5E-100"), Kind::DoubleValue(1.5e-100)),
+        (n("0.12345678901234567890"), decimal("0.1234567890123456789")),
+        (n(&ones), decimal(&ones)),
+        (s("x"), text("x")),
+        (Attr::B("x".into()), Kind::BytesValue("x".into())),
+        (Attr::Bool(false), Kind::BoolValue(false)),
+        (Attr::L(vec![n("1"), s("a")]), list([Kind::IntValue(1), text("a")])),
+        (Attr::Ss(vec!["a".into()]), list([text("a")])),
+        (Attr::Ns(vec!["1.5".into()]), list([Kind::DoubleValue(1.5)])),
+        (Attr::Bs(vec!["b".into()]), list([Kind::BytesValue("b".into())])),
+        (m([("b", n("2")), ("a", Attr::Null)]), map([(text("a"), None), (text("b"), Some(Kind::IntValue(2)))])),
+    ] {
+        assert_eq!(decode(DataType::Variant, stored.clone()), Ok(Some(expected)), "{stored:?}");
+    }
+    assert_eq!(decode(DataType::Variant, Attr::Null), Ok(None));
+    let error = decode(DataType::Variant, m([("secret", Attr::L(vec![n(&"1".repeat(40))]))])).unwrap_err();
+    assert_eq!(error.to_string(), "column `c{}[0]`: expected variant, found a number (N) with more digits");
+}
+
+#[test]
 fn structs_are_stored_by_name_and_read_by_position() {
     let inner = DataType::Struct(vec![
         Field::new("hr", DataType::Integer, true),
@@ -175,7 +204,8 @@ fn values_outside_the_declared_type_are_refused() {
         (T::Timestamp, s("2023-02-28T00:00:00.000000")),
         (T::TimestampNtz, s("2023-02-28T00:00:00.000000Z")),
         (T::YearMonthInterval, n("2147483648")),
-        (T::Variant, s("x")),
+        (T::Variant, n(&"1".repeat(40))),
+        (array_of(T::Variant), Attr::L(vec![m([("a", n(&"1".repeat(40)))])])),
         (array_of(T::Integer), Attr::Ss(vec!["a".into()])),
         (array_of(T::Integer), m([])),
         (map_of(T::String, T::Integer), Attr::L(vec![])),

@@ -88,6 +88,8 @@ struct Incoming {
     name: Box<str>,
     /// Of an integer.
     width_bytes: usize,
+    /// Of a decimal.
+    scale: Option<i32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,7 +218,8 @@ impl Leaf {
                 _ => 8,
             };
             let kind = ValueKind::of(incoming)?;
-            Some(Box::new(Incoming { kind, name: incoming.to_string().into(), width_bytes }))
+            let scale = if let DataType::Decimal { scale, .. } = incoming { Some((*scale).into()) } else { None };
+            Some(Box::new(Incoming { kind, name: incoming.to_string().into(), width_bytes, scale }))
         });
         let (mode, show_values) = (policies.mode, policies.show_values);
         Some(Self { kind, own, role, mode, counted, rules, declared: declared.into(), incoming, show_values })
@@ -413,7 +416,7 @@ impl Leaf {
                 Ok(self.out_decimal(writer, number::decimal(found, mode, precision, scale)?)?)
             }
             Kind::Text { max_characters } => {
-                Ok(text::with_text(found, |text| self.put_characters(writer, text, max_characters))??)
+                Ok(text::with_text(self.scaled(found), |text| self.put_characters(writer, text, max_characters))??)
             }
             Kind::Boolean => Ok(self.out_boolean(writer, number::boolean(found)?)?),
             Kind::BooleanAsNumber => Ok(self.out_integer(writer, i64::from(number::boolean(found)?))?),
@@ -442,6 +445,14 @@ impl Leaf {
                 };
                 Ok(self.out_ttl(writer, seconds)?)
             }
+        }
+    }
+
+    /// A decimal with the zeros at its end that the session's type has and its wire form need not have.
+    fn scaled<'v>(&self, found: Found<'v>) -> Found<'v> {
+        match (found, self.incoming.as_ref().and_then(|incoming| incoming.scale)) {
+            (Found::Decimal(value), Some(scale)) => Found::Decimal(value.rescale(scale).unwrap_or(value)),
+            (found, _) => found,
         }
     }
 

@@ -149,7 +149,7 @@ pub(super) fn number_for(text: &str, data_type: &DataType) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::values::{json, text};
+    use crate::payload::values::{json, text};
     use crate::proto::v1::RowReason;
 
     fn fit(mode: StoreAssignment) -> Fit {

@@ -4,7 +4,7 @@ use crate::payload::RejectReason;
 use crate::proto::v1;
 
 /// The protocol's twin of a reason.
-pub fn row_reason(reason: RejectReason) -> v1::RowReason {
+pub(crate) fn row_reason(reason: RejectReason) -> v1::RowReason {
     match reason {
         RejectReason::TypeMismatch => v1::RowReason::TypeMismatch,
         RejectReason::OutOfRange => v1::RowReason::OutOfRange,

@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 
 use super::fit::{Fit, number_for};
 use super::{Misfit, text};
+use crate::limits::{NESTING_MAX_LEVELS, NUMBER_MAX_DIGITS};
+use crate::payload::number::{self, Decimal};
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{ListValue, MapEntry, MapValue, RowReason, StructValue, Value};
 use crate::schema::DataType;
@@ -50,7 +52,7 @@ pub(crate) fn from_raw(path: &str, raw: &RawValue, data_type: &DataType, fit: Fi
     let broken = |_| Misfit::of_type(path, "the text", data_type);
     let kind = match (json.as_bytes().first(), data_type) {
         (Some(b'n'), _) => return Ok(Value::default()),
-        (_, DataType::Variant) => natural(json),
+        (_, DataType::Variant) => return natural(path, json, 1),
         (Some(b'['), DataType::Array { element, .. }) => {
             let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(broken)?;
             let one = |(at, raw): (usize, &&RawValue)| from_raw(&format!("{path}[{at}]"), raw, element, fit);
@@ -147,31 +149,54 @@ fn unquote(json: &str) -> String {
     serde_json::from_str(json).unwrap_or_default()
 }
 
-/// A variant's value: what JSON itself says.
-fn natural(json: &str) -> Kind {
-    fn kind(value: serde_json::Value) -> Option<Kind> {
-        Some(match value {
-            serde_json::Value::Null => return None,
-            serde_json::Value::Bool(value) => Kind::BoolValue(value),
-            serde_json::Value::Number(number) => match number.as_i64() {
-                Some(value) => Kind::IntValue(value),
-                None => Kind::DoubleValue(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            serde_json::Value::String(value) => Kind::StringValue(value),
-            serde_json::Value::Array(values) => {
-                Kind::ListValue(ListValue { values: values.into_iter().map(|v| Value { kind: kind(v) }).collect() })
-            }
-            serde_json::Value::Object(members) => {
-                let entry = |(name, value)| MapEntry {
-                    key: Some(Value { kind: Some(Kind::StringValue(name)) }),
-                    value: Some(Value { kind: kind(value) }),
-                };
-                Kind::MapValue(MapValue { entries: members.into_iter().map(entry).collect() })
-            }
-        })
+/// A variant's value: what JSON itself says, with every digit and every member.
+fn natural(path: &str, json: &str, level: usize) -> Result<Value, Misfit> {
+    let malformed = |_| Misfit::of_type(path, "the value", &DataType::Variant);
+    if level > NESTING_MAX_LEVELS && json.starts_with(['[', '{']) {
+        let message = format!("nested deeper than {NESTING_MAX_LEVELS} levels");
+        return Err(Misfit::new(path, RowReason::TooDeep, message));
     }
-    let value = serde_json::from_str(json).unwrap_or(serde_json::Value::Null);
-    kind(value).unwrap_or(Kind::StringValue(json.to_owned()))
+    let kind = match json.as_bytes().first() {
+        Some(b'n') => return Ok(Value::default()),
+        Some(b'"') => Kind::StringValue(unquote(json)),
+        Some(b't' | b'f') => Kind::BoolValue(json == "true"),
+        Some(b'[') => {
+            let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(malformed)?;
+            let one = |(at, raw): (usize, &&RawValue)| natural(&format!("{path}[{at}]"), raw.get(), level + 1);
+            Kind::ListValue(ListValue { values: elements.iter().enumerate().map(one).collect::<Result<_, _>>()? })
+        }
+        Some(b'{') => {
+            let Members(members) = serde_json::from_str(json).map_err(malformed)?;
+            let one = |(name, raw): (String, &RawValue)| {
+                let value = natural(&format!("{path}.{name}"), raw.get(), level + 1)?;
+                Ok(MapEntry { key: Some(Value { kind: Some(Kind::StringValue(name)) }), value: Some(value) })
+            };
+            Kind::MapValue(MapValue { entries: members.into_iter().map(one).collect::<Result<_, _>>()? })
+        }
+        _ => natural_number(path, json)?,
+    };
+    Ok(Value { kind: Some(kind) })
+}
+
+/// An integer or a double where it is that very number, else a decimal.
+fn natural_number(path: &str, json: &str) -> Result<Kind, Misfit> {
+    if let Ok(integer) = json.parse() {
+        return Ok(Kind::IntValue(integer));
+    }
+    let exact = Decimal::parse(json).filter(|exact| exact.normalized().digits() as usize <= NUMBER_MAX_DIGITS);
+    let exact = exact.ok_or_else(|| {
+        Misfit::new(
+            path,
+            RowReason::Inexact,
+            format!("the number has more than {NUMBER_MAX_DIGITS} significant digits"),
+        )
+    })?;
+    let same = |double: &f64| {
+        let text = number::double_text(*double, &mut zmij::Buffer::new()).to_owned();
+        Decimal::parse(&text).is_some_and(|double| double.normalized() == exact.normalized())
+    };
+    let double = json.parse().ok().filter(|double: &f64| double.is_finite()).filter(same);
+    Ok(double.map_or_else(|| Kind::DecimalValue(json.to_owned()), Kind::DoubleValue))
 }
 
 /// Writes a value as JSON: decimals as text, so that no reader rounds them; times and dates as ISO 8601; bytes as base64.
@@ -298,5 +323,26 @@ mod tests {
     fn a_variant_takes_what_json_says() {
         let json = json!({ "a": [1, 2.5, "x", null, true] });
         assert_eq!(to_json(&read(&json.to_string(), &DataType::Variant).unwrap(), Some(&DataType::Variant)), json);
+    }
+
+    #[test]
+    fn a_number_keeps_its_digits_into_a_variant() {
+        let kind = |json: &str| read(json, &DataType::Variant).map(|value| value.kind.unwrap());
+        assert_eq!(kind("-9223372036854775808"), Ok(Kind::IntValue(i64::MIN)));
+        assert_eq!(kind("1e3"), Ok(Kind::DoubleValue(1000.0)));
+        assert_eq!(kind("0.1"), Ok(Kind::DoubleValue(0.1)));
+        assert_eq!(kind("9223372036854775809"), Ok(Kind::DecimalValue("9223372036854775809".into())));
+        assert_eq!(kind("0.12345678901234567890"), Ok(Kind::DecimalValue("0.12345678901234567890".into())));
+        assert_eq!(kind("1e400"), Ok(Kind::DecimalValue("1e400".into())));
+        let misfit = read(&format!("{{\"a\": [{}]}}", "1".repeat(39)), &DataType::Variant).unwrap_err();
+        assert_eq!((misfit.path.as_str(), misfit.reason), ("c.a[0]", RowReason::Inexact));
+    }
+
+    #[test]
+    fn a_variant_nests_32_levels_and_no_further() {
+        let nested = |levels: usize| read(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)), &DataType::Variant);
+        assert!(nested(32).is_ok());
+        assert_eq!(nested(33).unwrap_err().reason, RowReason::TooDeep);
+        assert_eq!(nested(100_000).unwrap_err().reason, RowReason::TooDeep);
     }
 }

@@ -1,13 +1,15 @@
 //! Values as people and files write them: text cells and JSON, into and out of the declared types.
 //!
-//! A value that does not fit is a [`Misfit`], never a guess and never a null; what fits is said by [`fit`]. Callers: `load`,
-//! `check`, `get`.
+//! A value that does not fit is a [`Misfit`], never a guess and never a null; what fits is said by [`fit`]. Callers: `defaults`,
+//! `api::convert`, and the CLI's `load`, `check` and `get`.
 
 pub(crate) mod fit;
 pub(crate) mod json;
+mod reason;
 pub(crate) mod text;
 
-use crate::api::convert::row_reason;
+pub(crate) use reason::row_reason;
+
 use crate::payload::Reject;
 use crate::proto::v1::{RowOutcome, RowReason};
 use crate::schema::DataType;
@@ -63,6 +65,19 @@ impl Misfit {
         }
     }
 
+    /// What the gateway said.
+    pub(crate) fn of_outcome(outcome: RowOutcome) -> Self {
+        Self {
+            reason: outcome.reason(),
+            path: outcome.field_path,
+            message: outcome.message,
+            declared: outcome.declared_type.into(),
+            found: outcome.found_type.into(),
+            hint: outcome.hint.into(),
+            value: outcome.value.map(Into::into),
+        }
+    }
+
     /// The same with another hint.
     pub(crate) fn hint(self, hint: impl Into<Box<str>>) -> Self {
         Self { hint: hint.into(), ..self }
@@ -105,20 +120,6 @@ impl Misfit {
             sentence += &format!(": {}", self.hint);
         }
         sentence
-    }
-}
-
-impl From<RowOutcome> for Misfit {
-    fn from(outcome: RowOutcome) -> Self {
-        Self {
-            reason: outcome.reason(),
-            path: outcome.field_path,
-            message: outcome.message,
-            declared: outcome.declared_type.into(),
-            found: outcome.found_type.into(),
-            hint: outcome.hint.into(),
-            value: outcome.value.map(Into::into),
-        }
     }
 }
 

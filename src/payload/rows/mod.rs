@@ -4,8 +4,12 @@
 //! numbers are `kind`'s. Structs by position follow the session's own declared order, so the walker is compiled from the
 //! session's columns beside the table's. Bytes that are no protobuf end the call; values that do not fit reject their row.
 
+mod variant;
+
+use prost::Message as _;
 use smallvec::SmallVec;
 
+use self::variant::Natural;
 use super::PayloadError;
 use super::chunk::{Chunk, ChunkBuilder};
 use super::item::ItemWriter;
@@ -16,6 +20,7 @@ use super::reject::{Reject, RejectReason};
 use super::target::{StructTarget, Target, null_not_allowed};
 use super::wire::{Wire, WireError, WireValue, zigzag};
 use crate::limits::{BATCH_MAX_ROWS, NESTING_MAX_LEVELS};
+use crate::proto::v1::Value;
 use crate::schema::{DataType, UnknownFields};
 
 /// Field numbers of `Value.kind` in `types.proto`.
@@ -52,6 +57,8 @@ enum Shape {
     Elements(Box<Shape>),
     /// For each position of the session's struct: the target's field, `None` where the target has none.
     Struct(Vec<(Option<usize>, Shape)>),
+    /// A value of any kind, and what the session says about it.
+    Variant(Natural),
 }
 
 impl RowsPlan {
@@ -78,6 +85,7 @@ impl Shape {
             hint: "",
         };
         match (target, incoming) {
+            (Target::Variant(_), incoming) => Ok(Self::Variant(Natural::compile(incoming, path)?)),
             (Target::Leaf(leaf), _) => check_leaf(leaf, incoming, path).map(|()| Self::Plain),
             (Target::Set { element: leaf }, DataType::Array { element, .. }) => {
                 check_leaf(leaf, element, &format!("{path}[]")).map(|()| Self::Plain)
@@ -195,6 +203,17 @@ impl<'a> RowsCursor<'a> {
     }
 }
 
+/// Writes a value that came in no row, as a row's column would be written. `data_type` is the target's own.
+pub(super) fn put_alone(value: &Value, target: &Target, data_type: &DataType, writer: &mut ItemWriter) -> Put {
+    let shape = Shape::compile(target, data_type, "");
+    let shape = shape.map_err(|error| Reject::new(RejectReason::TypeMismatch, error.to_string()))?;
+    let bytes = value.encode_to_vec();
+    // What was just encoded cannot be malformed; if it were, the reject would say so.
+    let (rows_plan, fault) = (RowsPlan { columns: vec![shape] }, std::cell::Cell::new(None));
+    let row = Positional { values: smallvec::smallvec![&bytes[..]], rows_plan: &rows_plan, fault: &fault };
+    row.put(0, target, writer)
+}
+
 /// One row, split into its values.
 struct Positional<'a, 'f> {
     values: SmallVec<[&'a [u8]; 32]>,
@@ -279,6 +298,11 @@ impl<'a, 'f> Positional<'a, 'f> {
         let Some((number, value)) = value else { return Ok(Presence::Null) };
         if let Target::Leaf(leaf) = target {
             return self.put_scalar(leaf, number, value, writer);
+        }
+        if let Target::Variant(target) = target {
+            // Only a field that the session did not declare has another shape.
+            let natural = if let Shape::Variant(natural) = shape { natural } else { &Natural::Any };
+            return self.put_variant(Some((number, value)), target, natural, level, writer);
         }
         if level > NESTING_MAX_LEVELS {
             return Err(Reject::new(RejectReason::TooDeep, format!("nested deeper than {NESTING_MAX_LEVELS} levels")));
