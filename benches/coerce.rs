@@ -1,8 +1,8 @@
 //! What checking and coercing a row costs beside encoding it. `cargo bench --bench coerce`.
 //!
 //! Rows of 11 and of 50 columns, flat and nested, as Arrow batches of 500 rows. Each is measured three ways: `alone`, a
-//! hand-written encoder of just these columns that decodes the batch and writes the same bytes, and checks nothing: no
-//! nulls, no ranges, no sizes, no keys, no hashes; `same types`, the gateway's own way, where no value is coerced; and `all
+//! hand-written encoder of just these columns that decodes the batch, writes the same items and hashes their keys, and checks
+//! nothing: no nulls, no ranges, no lengths, no sizes; `same types`, the gateway's own way, where no value is coerced; and `all
 //! coerced`, the same where every column but the key comes in another type than the table's (int for bigint, float for
 //! double, date for timestamp), in mode ANSI, beside an `alone` of its own. The three outputs are compared byte by byte.
 //!
@@ -12,6 +12,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench may panic")]
 #![allow(clippy::print_stdout, reason = "the table of ratios is for whoever runs it")]
 
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
@@ -251,20 +252,34 @@ fn writer_of(array: &ArrayRef) -> Put {
     }
 }
 
-/// Decodes and encodes, and does nothing else. Names are prepared, as a plan's are.
-fn alone(ipc: &Ipc, names: &[Box<[u8]>]) -> ItemWriter {
+/// An item with the hashes of its key, as lanes need it.
+type Item = (Bytes, u64);
+
+/// Decodes and encodes, cuts the bytes into items and hashes their keys, and does nothing else. Names are prepared, as a
+/// plan's are.
+fn alone(ipc: &Ipc, names: &[Box<[u8]>]) -> Vec<Item> {
     let batch = StreamReader::try_new(&ipc.whole[..], None).unwrap().next().unwrap().unwrap();
     let columns: Vec<Put> = batch.columns().iter().map(writer_of).collect();
     let mut writer = ItemWriter::with_capacity(CHUNK_TARGET_BYTES);
+    let hasher = foldhash::fast::FixedState::with_seed(1);
+    let mut spans = Vec::new();
     for row in 0..batch.num_rows() {
+        let (start, mut hash) = (writer.len(), 0);
         for (column, (put, name)) in columns.iter().zip(names).enumerate() {
             writer.raw(if column > 0 { b"," } else { b"{" });
             writer.raw(name);
             put(row, &mut writer);
+            if column == 0 {
+                let mut hashing = hasher.build_hasher();
+                hashing.write(&writer.as_slice()[start + 1..]);
+                hash = hashing.finish();
+            }
         }
         writer.raw(b"}");
+        spans.push((start..writer.len(), hash));
     }
-    writer
+    let bytes = Bytes::from(writer.into_buffer());
+    spans.into_iter().map(|(span, hash)| (bytes.slice(span), hash)).collect()
 }
 
 /// The gateway's way.
@@ -287,9 +302,9 @@ impl Gateway {
     }
 }
 
-fn text(chunks: &[Chunk]) -> Vec<u8> {
+fn rows(chunks: &[Chunk]) -> Vec<Item> {
     assert!(chunks.iter().all(|chunk| chunk.rejects.is_empty()));
-    chunks.iter().flat_map(|chunk| &chunk.rows).flat_map(|row| row.item.json.to_vec()).collect()
+    chunks.iter().flat_map(|chunk| &chunk.rows).map(|row| (row.item.json.clone(), row.key_hash)).collect()
 }
 
 /// The middle of the ratios of pairs of runs.
@@ -316,7 +331,7 @@ fn coerce(criterion: &mut Criterion<CpuTime>) {
             let ipc = Ipc::of(&shape.batch(coerced));
             let gateway = Gateway::new(&table, &ipc);
             let chunks = gateway.encode(&ipc);
-            assert_eq!(text(&chunks), alone(&ipc, &names).as_slice(), "both write the same bytes");
+            assert_eq!(rows(&chunks), alone(&ipc, &names), "both write the same");
             assert_eq!(chunks.iter().all(|chunk| chunk.coercions.is_empty()), !coerced);
             group.bench_function(BenchmarkId::new(format!("alone, {name}"), shape.name), |bencher| {
                 bencher.iter(|| alone(&ipc, &names));

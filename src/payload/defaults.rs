@@ -97,8 +97,7 @@ fn put(table: &TableDef, field: &Field, text: &str, writer: &mut ItemWriter) -> 
     let compiled = compile_column(table, field, &field.data_type, &mut policies);
     let compiled = compiled.map_err(|error| DefaultError::new(&field.name, error.to_string()))?;
     let mark = writer.mark();
-    writer.raw(b",");
-    writer.raw(&compiled.name_json);
+    writer.raw(&compiled.lead);
     writer.count(compiled.name.len());
     let presence = put_alone(&value, &compiled.target, &field.data_type, writer)
         .map_err(|reject| reject.in_field(&field.name))

@@ -9,11 +9,30 @@ use base64::Engine as _;
 use super::coercion::RuleId;
 
 /// Appends values in DynamoDB's JSON.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ItemWriter {
     buffer: Vec<u8>,
+    /// Where the item begun last starts.
+    start: usize,
+    sizes: Sizes,
     item_bytes: usize,
     coerced: Vec<RuleId>,
+}
+
+/// How an item's size is known while it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sizes {
+    /// By DynamoDB's rule, value by value.
+    Exact,
+    /// By the length of its text, which is never smaller: every value takes more bytes in JSON than the rule counts. That is
+    /// enough for all but the largest items, and costs nothing.
+    Bound,
+}
+
+impl Default for ItemWriter {
+    fn default() -> Self {
+        Self::with_capacity(0)
+    }
 }
 
 /// A point to go back to.
@@ -27,7 +46,7 @@ pub struct Mark {
 impl ItemWriter {
     /// A writer whose buffer starts at this capacity.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { buffer: Vec::with_capacity(bytes), ..Self::default() }
+        Self { buffer: Vec::with_capacity(bytes), start: 0, sizes: Sizes::Exact, item_bytes: 0, coerced: Vec::new() }
     }
 
     /// Everything written so far.
@@ -50,15 +69,34 @@ impl ItemWriter {
         self.buffer
     }
 
-    /// DynamoDB's size of the item begun last, in bytes.
+    /// DynamoDB's size of the item begun last, in bytes; with [`Sizes::Bound`] no less than it.
+    #[inline]
     pub fn item_bytes(&self) -> usize {
-        self.item_bytes
+        match self.sizes {
+            Sizes::Exact => self.item_bytes,
+            Sizes::Bound => self.buffer.len() - self.start,
+        }
     }
 
-    /// Starts counting a new item.
-    pub fn begin_item(&mut self) {
+    /// Starts a new item.
+    pub fn begin_item(&mut self, sizes: Sizes) {
+        self.start = self.buffer.len();
+        self.sizes = sizes;
         self.item_bytes = 0;
         self.coerced.clear();
+    }
+
+    /// How sizes are known now.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// What `write` adds to the item's size, by DynamoDB's rule.
+    pub fn measured<T>(&mut self, write: impl FnOnce(&mut Self) -> T) -> (T, usize) {
+        let (sizes, before) = (std::mem::replace(&mut self.sizes, Sizes::Exact), self.item_bytes);
+        let written = write(self);
+        self.sizes = sizes;
+        (written, self.item_bytes - before)
     }
 
     /// Notes that a value of the item was coerced.
@@ -93,7 +131,17 @@ impl ItemWriter {
     /// Counts bytes of DynamoDB's size.
     #[inline]
     pub fn count(&mut self, bytes: usize) {
-        self.item_bytes += bytes;
+        if self.sizes == Sizes::Exact {
+            self.item_bytes += bytes;
+        }
+    }
+
+    /// Counts a number of this text.
+    #[inline]
+    fn count_number(&mut self, digits: &str) {
+        if self.sizes == Sizes::Exact {
+            self.item_bytes += number_size(digits.as_bytes());
+        }
     }
 
     /// `{"S":"..."}`
@@ -127,7 +175,7 @@ impl ItemWriter {
         self.raw(b"{\"N\":\"");
         self.raw(digits.as_bytes());
         self.raw(b"\"}");
-        self.count(number_size(digits.as_bytes()));
+        self.count_number(digits);
     }
 
     /// `"..."`, an element of a set of text.
@@ -143,7 +191,7 @@ impl ItemWriter {
         self.raw(b"\"");
         self.raw(digits.as_bytes());
         self.raw(b"\"");
-        self.count(number_size(digits.as_bytes()));
+        self.count_number(digits);
     }
 
     /// `"..."`, an element of a set of binaries.

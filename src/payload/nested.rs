@@ -31,19 +31,24 @@ pub(super) fn item_too_large() -> Box<Reject> {
 /// Writes a struct's fields in the order in which they come, and sees to it that none comes twice or is missing.
 pub(super) struct StructWriter<'t> {
     target: &'t StructTarget,
-    seen: SmallVec<[bool; 32]>,
+    /// A bit for each of the first 64 fields that has come.
+    seen: u64,
+    /// The same for the others.
+    more_seen: SmallVec<[u64; 8]>,
     any: bool,
 }
 
 impl<'t> StructWriter<'t> {
     /// Opens the struct.
+    #[inline]
     pub(super) fn begin(target: &'t StructTarget, writer: &mut ItemWriter) -> Self {
         writer.raw(b"{\"M\":{");
         writer.count(3);
-        Self { target, seen: SmallVec::from_elem(false, target.fields.len()), any: false }
+        Self { target, seen: 0, more_seen: SmallVec::from_elem(0, target.required.len().saturating_sub(1)), any: false }
     }
 
     /// Writes one field; a null one is stored as NULL.
+    #[inline]
     pub(super) fn put(
         &mut self,
         at: usize,
@@ -51,18 +56,20 @@ impl<'t> StructWriter<'t> {
         put: impl FnOnce(&Target, &mut ItemWriter) -> Put,
     ) -> Result<(), Box<Reject>> {
         let field = &self.target.fields[at];
-        if std::mem::replace(&mut self.seen[at], true) {
+        let (word, bit) = (at / 64, 1 << (at % 64));
+        let seen = if word == 0 { &mut self.seen } else { &mut self.more_seen[word - 1] };
+        let came_before = *seen & bit != 0;
+        *seen |= bit;
+        if came_before {
             let reject = Reject::new(RejectReason::DuplicateMapKey, "the field comes twice");
             return Err(reject.hint("a struct has each of its fields once").in_field(&field.name));
         }
-        if self.any {
-            writer.raw(b",");
-        }
+        // Without the comma where nothing is before it.
+        writer.raw(&field.lead[usize::from(!self.any)..]);
         self.any = true;
-        writer.raw(&field.name_json);
         writer.count(field.name.len() + 1);
         put(&field.target, writer)
-            .and_then(|presence| end_element(presence, field.nullable, field.target.describe(), writer))
+            .and_then(|presence| end_element(presence, field.nullable, || field.target.describe(), writer))
             .map_err(|reject| reject.in_field(&field.name))
     }
 
@@ -76,8 +83,13 @@ impl<'t> StructWriter<'t> {
 
     /// Closes the struct.
     pub(super) fn finish(self, writer: &mut ItemWriter) -> Put {
-        let missing = self.target.fields.iter().zip(&self.seen).find(|(field, seen)| !**seen && !field.nullable);
-        if let Some((field, _)) = missing {
+        let seen = std::iter::once(&self.seen).chain(&self.more_seen);
+        let mut required = self.target.required.iter().zip(seen).enumerate();
+        if let Some((word, bits)) = required.find_map(|(word, (required, seen))| match required & !seen {
+            0 => None,
+            missing => Some((word, missing)),
+        }) {
+            let field = &self.target.fields[word * 64 + bits.trailing_zeros() as usize];
             return Err(null_not_allowed(field.target.describe()).in_field(&field.name));
         }
         writer.raw(b"}}");
@@ -129,16 +141,16 @@ pub(super) fn check_map_key(keys: &mut Distinct, start: usize, writer: &ItemWrit
 
 /// Ends an element: writes NULL for a null one where nulls are allowed, and checks that the item has not grown too large.
 #[inline]
-pub(super) fn end_element(
+pub(super) fn end_element<'d>(
     presence: Presence,
     null_allowed: bool,
-    declared: &str,
+    declared: impl FnOnce() -> &'d str,
     writer: &mut ItemWriter,
 ) -> Result<(), Box<Reject>> {
     match presence {
         Presence::Written => {}
         Presence::Null if null_allowed => writer.null(),
-        Presence::Null => return Err(null_not_allowed(declared)),
+        Presence::Null => return Err(null_not_allowed(declared())),
     }
     check_item_size(writer)
 }

@@ -10,7 +10,7 @@ use super::cast::Mode;
 use super::chunk::{ChunkBuilder, RowShape};
 use super::coercion::{RuleBook, RuleId};
 use super::defaults::{DefaultError, Defaults};
-use super::item::{ItemWriter, name_json};
+use super::item::{ItemWriter, Sizes, name_json};
 use super::key;
 use super::leaf::{Leaf, Policies, Presence, Put, Role, check_key_length};
 use super::nested::{check_item_size, item_too_large};
@@ -224,7 +224,14 @@ impl Plan {
     /// Appends one row to the chunk, or its reject.
     pub fn encode_row(&self, row_index: u32, source: &impl RowSource, chunk: &mut ChunkBuilder) {
         let (mark, start) = (chunk.writer.mark(), chunk.writer.len());
-        let row = self.write_row(source, &mut chunk.writer, start);
+        chunk.writer.begin_item(Sizes::Bound);
+        let mut row = self.write_row(source, &mut chunk.writer, start);
+        if matches!(&row, Err(reject) if reject.reason == RejectReason::ItemTooLarge) {
+            // Its text is longer than an item may be large; only now does it pay to know the size itself.
+            chunk.writer.rewind(mark);
+            chunk.writer.begin_item(Sizes::Exact);
+            row = self.write_row(source, &mut chunk.writer, start);
+        }
         chunk.finish_row(row_index, mark, start, row);
     }
 
@@ -234,7 +241,6 @@ impl Plan {
         writer: &mut ItemWriter,
         start: usize,
     ) -> Result<RowShape, Box<Reject>> {
-        writer.begin_item();
         writer.raw(b"{");
         let mut partition_len = 0;
         for (index, key) in self.keys.iter().enumerate() {
@@ -249,8 +255,7 @@ impl Plan {
         let key_len = writer.len() - start - 1;
         for column in &self.columns {
             let mark = writer.mark();
-            writer.raw(b",");
-            writer.raw(&column.field.name_json);
+            writer.raw(&column.field.lead);
             writer.count(column.field.name.len());
             match source.put(column.incoming, &column.field.target, writer) {
                 Ok(Presence::Written) => {}
@@ -306,15 +311,17 @@ impl KeyAttributePlan {
             return put_part(part, writer);
         }
         key::begin(writer);
-        let before = writer.item_bytes();
-        for (index, part) in self.parts.iter().enumerate() {
-            if index > 0 {
-                key::separate(writer);
-            }
-            put_part(part, writer)?;
-        }
+        let (parts, length_bytes) = writer.measured(|writer| {
+            self.parts.iter().enumerate().try_for_each(|(index, part)| {
+                if index > 0 {
+                    key::separate(writer);
+                }
+                put_part(part, writer)
+            })
+        });
+        parts?;
         key::end(writer);
-        check_key_length(writer.item_bytes() - before, self.limit_bytes).map_err(|reject| reject.in_field(&self.name))
+        check_key_length(length_bytes, self.limit_bytes).map_err(|reject| reject.in_field(&self.name))
     }
 }
 
@@ -328,9 +335,7 @@ pub(super) fn compile_column(
     if table.ttl_column.as_deref() == Some(&field.name)
         && let Some(leaf) = Leaf::compile_ttl(field, Some(incoming), policies)
     {
-        let name_json = name_json(&field.name);
-        let name = field.name.as_str().into();
-        return Ok(TargetField { name, name_json, nullable: field.nullable, target: Target::Leaf(leaf) });
+        return Ok(TargetField::new(field, Target::Leaf(leaf)));
     }
     Ok(TargetField::compile(field, "", Some(incoming), policies)?)
 }

@@ -14,8 +14,8 @@ use crate::schema::{DataType, Field, UnknownFields};
 pub struct TargetField {
     /// The name.
     pub name: Box<str>,
-    /// `"name":`
-    pub name_json: Box<[u8]>,
+    /// `,"name":`
+    pub lead: Box<[u8]>,
     /// Whether null is allowed.
     pub nullable: bool,
     /// What is written.
@@ -59,6 +59,8 @@ pub enum Target {
 pub struct StructTarget {
     /// The declared fields.
     pub fields: Vec<TargetField>,
+    /// A bit for each field that must not be null.
+    pub required: Box<[u64]>,
     /// What to do with others.
     pub unknown_fields: UnknownFields,
     /// The session's fields that are left out, each with its rule.
@@ -88,12 +90,13 @@ impl TargetField {
         policies: &mut Policies<'_>,
     ) -> Result<Self, UnsupportedType> {
         let path = if parent.is_empty() { field.name.clone() } else { format!("{parent}.{}", field.name) };
-        Ok(Self {
-            name: field.name.as_str().into(),
-            name_json: name_json(&field.name),
-            nullable: field.nullable,
-            target: Target::compile(field, &path, incoming, policies)?,
-        })
+        Ok(Self::new(field, Target::compile(field, &path, incoming, policies)?))
+    }
+
+    /// A field whose target is compiled.
+    pub fn new(field: &Field, target: Target) -> Self {
+        let lead = [b",", &name_json(&field.name)[..]].concat().into();
+        Self { name: field.name.as_str().into(), lead, nullable: field.nullable, target }
     }
 }
 
@@ -151,14 +154,19 @@ impl Target {
                     let incoming = sent.iter().find(|sent| sent.name == field.name).map(|sent| &sent.data_type);
                     TargetField::compile(field, path, incoming, policies)
                 };
-                let compiled = fields.iter().map(compile).collect::<Result<_, _>>()?;
+                let compiled = fields.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
                 let unknown = sent.iter().filter(|sent| fields.iter().all(|field| field.name != sent.name));
                 let dropped = unknown
                     .map(|sent| (sent.name.as_str().into(), policies.rules.dropped(&format!("{path}.{}", sent.name))))
                     .collect();
                 let undeclared = policies.rules.dropped(path);
                 let unknown_fields = policies.unknown_fields;
-                Ok(Self::Struct(StructTarget { fields: compiled, unknown_fields, dropped, undeclared }))
+                let mut required = vec![0; fields.len().div_ceil(64)];
+                for (at, _) in fields.iter().enumerate().filter(|(_, field)| !field.nullable) {
+                    required[at / 64] |= 1 << (at % 64);
+                }
+                let required = required.into();
+                Ok(Self::Struct(StructTarget { fields: compiled, required, unknown_fields, dropped, undeclared }))
             }
             DataType::Variant => VariantTarget::compile(field, path, policies)
                 .map(|variant| Self::Variant(Box::new(variant)))

@@ -276,7 +276,7 @@ impl Column {
             .map_err(|reject| reject.in_field("key").in_element(index))?;
             value
                 .put(entry, value_target, writer)
-                .and_then(|presence| end_element(presence, contains_null, value_target.describe(), writer))
+                .and_then(|presence| end_element(presence, contains_null, || value_target.describe(), writer))
                 .map_err(|reject| reject.in_field("value").in_element(index))?;
         }
         writer.raw(b"}}");
@@ -436,7 +436,7 @@ fn put_list(
         writer.count(1);
         column
             .put(element, target, writer)
-            .and_then(|presence| end_element(presence, contains_null, target.describe(), writer))
+            .and_then(|presence| end_element(presence, contains_null, || target.describe(), writer))
             .map_err(|reject| reject.in_element(index))?;
     }
     writer.raw(b"]}");

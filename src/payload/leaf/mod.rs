@@ -72,6 +72,8 @@ pub struct Leaf {
     own: ValueKind,
     role: Role,
     mode: Mode,
+    /// For each kind of value, by its number: whether some of them can be stored.
+    allowed: u16,
     /// For each kind of value, by its number: whether it counts as coerced.
     counted: u16,
     rules: ColumnRules,
@@ -139,6 +141,8 @@ enum TtlFrom {
 /// A TTL above this is taken for milliseconds: as seconds it would be the year 5138.
 const TTL_MAX_SECONDS: i64 = 100_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
+/// Integers up to here are exact as doubles.
+const DOUBLE_EXACT_MAX: u64 = 1 << 53;
 /// Characters of a value that a reject shows.
 const SHOWN_CHARACTERS: usize = 32;
 
@@ -201,12 +205,13 @@ impl Leaf {
     ) -> Option<Self> {
         let own = ValueKind::of(&field.data_type)?;
         let declared = field.data_type.to_string();
-        let mut counted: u16 = 0;
+        let (mut allowed, mut counted): (u16, u16) = (0, 0);
         for found in ValueKind::ALL {
             let is_coerced = match incoming.map(|incoming| (ValueKind::of(incoming), incoming)) {
                 Some((Some(natural), incoming)) if natural == found => !same_values(incoming, &field.data_type),
                 _ => found != own,
             };
+            allowed |= u16::from(policies.mode.allows(found, own)) << found as u16;
             counted |= u16::from(is_coerced) << found as u16;
         }
         let rules = policies.rules.column(path, incoming, &declared);
@@ -222,12 +227,13 @@ impl Leaf {
             Some(Box::new(Incoming { kind, name: incoming.to_string().into(), width_bytes, scale }))
         });
         let (mode, show_values) = (policies.mode, policies.show_values);
-        Some(Self { kind, own, role, mode, counted, rules, declared: declared.into(), incoming, show_values })
+        Some(Self { kind, own, role, mode, allowed, counted, rules, declared: declared.into(), incoming, show_values })
     }
 
     /// Whether some value of this kind can fit; where not, every `put_*` of it would be a mismatch.
+    #[inline]
     pub fn accepts(&self, incoming: ValueKind) -> bool {
-        self.mode.allows(incoming, self.own)
+        self.allowed & (1 << incoming as u16) != 0
     }
 
     /// What to do about values of a kind that does not fit.
@@ -253,6 +259,11 @@ impl Leaf {
                 self.count(writer, ValueKind::Integer);
                 self.out_integer(writer, value)
             }
+            // Exact in every mode.
+            Kind::Double { .. } if value.unsigned_abs() <= DOUBLE_EXACT_MAX => {
+                self.count(writer, ValueKind::Integer);
+                self.out_finite(writer, value as f64)
+            }
             _ => self.convert(writer, Found::Integer(value)),
         }
     }
@@ -276,6 +287,11 @@ impl Leaf {
             Kind::Float { .. } if value.is_finite() => {
                 self.count(writer, ValueKind::Float);
                 self.out_finite_float(writer, value)
+            }
+            // Exact in every mode, and all floats are in DynamoDB's range.
+            Kind::Double { .. } if value.is_finite() => {
+                self.count(writer, ValueKind::Float);
+                self.out_finite(writer, f64::from(value))
             }
             _ => self.convert(writer, Found::Float(value)),
         }

@@ -346,7 +346,7 @@ impl<'a, 'f> Positional<'a, 'f> {
             writer.count(1);
             self.note(value_kind(value))
                 .and_then(|value| self.put_value(value, element, shape, level + 1, writer))
-                .and_then(|presence| end_element(presence, contains_null, element.describe(), writer))
+                .and_then(|presence| end_element(presence, contains_null, || element.describe(), writer))
                 .map_err(|reject| reject.in_element(index))?;
             index += 1;
         }
@@ -402,7 +402,7 @@ impl<'a, 'f> Positional<'a, 'f> {
             })
             .map_err(|reject| reject.in_field("key").in_element(index))?;
             self.put_value(value, value_target, shape, level + 1, writer)
-                .and_then(|presence| end_element(presence, contains_null, value_target.describe(), writer))
+                .and_then(|presence| end_element(presence, contains_null, || value_target.describe(), writer))
                 .map_err(|reject| reject.in_field("value").in_element(index))?;
             index += 1;
         }

@@ -138,7 +138,7 @@ impl ListWriter {
         }
         writer.count(1);
         put(writer)
-            .and_then(|presence| end_element(presence, true, VARIANT, writer))
+            .and_then(|presence| end_element(presence, true, || VARIANT, writer))
             .map_err(|reject| reject.in_element(self.index))?;
         self.index += 1;
         Ok(())
@@ -189,7 +189,7 @@ impl<'v> ObjectWriter<'v> {
             .put_text(writer, name)
             .and_then(|_written| self.names.as_mut().map_or(Ok(()), |names| check_map_key(names, start, writer)))
             .and_then(|()| put(writer))
-            .and_then(|presence| end_element(presence, true, VARIANT, writer))
+            .and_then(|presence| end_element(presence, true, || VARIANT, writer))
             .map_err(|reject| reject.in_field(shortened(name)))
     }
 
