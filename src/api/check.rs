@@ -48,7 +48,8 @@ pub(super) async fn check_rows(
         Some(WirePayload::Arrow(arrow)) => Payload::Arrow(arrow.ipc_messages),
         None => return Err(status::invalid_argument("payload", "is missing: send rows or arrow")),
     };
-    let opened = open(catalog, first, checks.hash_seed).await?;
+    let mut opened = open(catalog, first, checks.hash_seed).await?;
+    opened.plan.measure();
 
     let decoded = decoded_bytes(&opened, &payload).map_err(encoding_status)?;
     let decoded = usize::try_from(decoded).unwrap_or(usize::MAX);

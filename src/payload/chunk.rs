@@ -18,7 +18,8 @@ pub struct EncodedRow {
     pub partition_hash: u64,
     /// Hash of the whole key.
     pub key_hash: u64,
-    /// The item's size by DynamoDB's own rule; of a delete, the size of its key.
+    /// The item's size by DynamoDB's own rule, of a delete the size of its key; no less than it where the plan does not
+    /// [`measure`](super::Plan::measure).
     pub item_bytes: u32,
 }
 
@@ -70,7 +71,7 @@ pub struct RowShape {
     pub partition_hash: u64,
     /// Hash of the whole key's text.
     pub key_hash: u64,
-    /// The item's size by DynamoDB's own rule.
+    /// The item's size, or no less.
     pub item_bytes: u32,
 }
 
