@@ -235,14 +235,22 @@ fn writer_of(array: &ArrayRef) -> Put {
         ArrowType::List(_) => {
             let list = array.as_list::<i32>().clone();
             let fields = list.values().as_struct();
-            let (a, b) = (writer_of(fields.column(0)), writer_of(fields.column(1)));
+            let columns: Vec<Put> = fields.columns().iter().map(writer_of).collect();
+            let names: Vec<_> = fields.fields().iter().map(|field| name_json(field.name())).collect();
             Box::new(move |row, writer| {
                 writer.raw(b"{\"L\":[");
                 for (index, element) in (list.offsets()[row]..list.offsets()[row + 1]).enumerate() {
-                    writer.raw(if index > 0 { b",{\"M\":{\"a\":" } else { b"{\"M\":{\"a\":" });
-                    a(element as usize, writer);
-                    writer.raw(b",\"b\":");
-                    b(element as usize, writer);
+                    if index > 0 {
+                        writer.raw(b",");
+                    }
+                    writer.raw(b"{\"M\":{");
+                    for (column, (put, name)) in columns.iter().zip(&names).enumerate() {
+                        if column > 0 {
+                            writer.raw(b",");
+                        }
+                        writer.raw(name);
+                        put(element as usize, writer);
+                    }
                     writer.raw(b"}}");
                 }
                 writer.raw(b"]}");

@@ -265,7 +265,11 @@ impl Plan {
             let mark = writer.mark();
             writer.raw(&column.field.lead);
             writer.count(column.field.name.len());
-            match source.put(column.incoming, &column.field.target, writer) {
+            let put = match &column.field.target {
+                Target::Leaf(leaf) => source.put_leaf(column.incoming, leaf, writer),
+                target => source.put(column.incoming, target, writer),
+            };
+            match put {
                 Ok(Presence::Written) => {}
                 Ok(Presence::Null) if column.field.nullable => writer.rewind(mark),
                 Ok(Presence::Null) => {
