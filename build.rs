@@ -14,9 +14,11 @@ const PROTOS: [&str; 4] =
     ["forebay/v1/types.proto", "forebay/v1/table.proto", "forebay/v1/ingest.proto", "forebay/v1/read.proto"];
 
 /// Messages whose `rows` the server keeps raw.
-const RAW_ROWS: [&str; 2] = ["Batch", "WriteRowsRequest"];
+const RAW_ROWS: [&str; 3] = ["Batch", "WriteRowsRequest", "CheckRowsRequest"];
 /// Messages that the server set has of its own: those above and the one that holds a Batch.
-const SERVER_MESSAGES: [&str; 3] = ["Batch", "WriteRowsRequest", "WriteRequest"];
+const SERVER_MESSAGES: [&str; 4] = ["Batch", "WriteRowsRequest", "WriteRequest", "CheckRowsRequest"];
+/// The services that take raw rows.
+const SERVER_SERVICES: [&str; 2] = ["IngestService", "TableService"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -58,7 +60,7 @@ fn shared_types(descriptors: &FileDescriptorSet) -> Vec<String> {
 /// Turns the row payloads into `bytes` fields, and leaves out the services that need no raw rows.
 fn keep_rows_raw(mut descriptors: FileDescriptorSet) -> FileDescriptorSet {
     for file in &mut descriptors.file {
-        file.service.retain(|service| service.name() == "IngestService");
+        file.service.retain(|service| SERVER_SERVICES.contains(&service.name()));
         for message in &mut file.message_type {
             if RAW_ROWS.contains(&message.name()) {
                 for field in message.field.iter_mut().filter(|field| field.name() == "rows") {

@@ -53,7 +53,8 @@ fn encoded(keys: u32) -> Vec<EncodedRow> {
     let row = |(row_index, (range, key_len))| {
         let key_hash = u64::from(row_index % keys).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let item = WriteItem { op: WriteOp::Put, json: buffer.slice(range), key_len };
-        EncodedRow { row_index, item, partition_hash: key_hash, key_hash }
+        let item_bytes = item.json.len() as u32;
+        EncodedRow { row_index, item, partition_hash: key_hash, key_hash, item_bytes }
     };
     (0..ROWS).zip(ends).map(row).collect()
 }

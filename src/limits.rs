@@ -50,6 +50,17 @@ pub const ARROW_BATCH_MAX_TABLES: usize = 1024;
 pub const ACK_MAX_OUTCOMES: usize = 500;
 /// Coercion rules that a receipt lists (chosen: a table of hundreds of columns, each with a few rules).
 pub const RECEIPT_MAX_COERCIONS: usize = 1_000;
+/// Rejected rows that a CheckRows answer lists (chosen: examples, and a file's worth of them is what `load` is for).
+pub const CHECK_MAX_OUTCOMES: usize = 1_000;
+/// Text of what a CheckRows answer lists, in bytes (chosen: fits a client's default limit of 4 MiB for one message).
+pub const CHECK_MAX_LISTED_BYTES: usize = 2 * 1024 * 1024;
+/// Memory for the keys of a CheckRows sample, in bytes (chosen: 250 bytes for each of the most rows).
+pub const CHECK_MAX_KEY_BYTES: usize = 24 * 1024 * 1024;
+/// Bytes that one write unit writes (DynamoDB: 1 KB).
+pub const WRITE_UNIT_BYTES: u32 = 1024;
+/// USD for a million write request units: on demand, standard class, us-east-1 (AWS: "New: Amazon DynamoDB lowers pricing for
+/// on-demand throughput and global tables", in effect since 2024-11-01; it was 1.25 before).
+pub const WRITE_REQUEST_USD_PER_MILLION: f64 = 0.625;
 /// Columns of a table or a session (chosen; Spark tables of features have hundreds).
 pub const MAX_COLUMNS: usize = 4_096;
 

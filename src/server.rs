@@ -18,15 +18,16 @@ use tonic::transport::server::TcpIncoming;
 use crate::admin::{self, Admin, BackendHealth};
 use crate::api::ingest::{Ingest, IngestApi, no_slot};
 use crate::api::read::ReadApi;
-use crate::api::table::TableApi;
+use crate::api::table::{Checks, TableApi};
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Backend, Settings};
 use crate::limits::MESSAGE_MAX_BYTES;
-use crate::middleware::{StallLayer, TraceLayer, UnaryWritesLayer};
+use crate::middleware::unary_writes::CHECK_ROWS;
+use crate::middleware::{LargeCalls, StallLayer, TraceLayer, UnaryWritesLayer};
 use crate::pool::{MemoryBudget, Pool, PoolTasks};
 use crate::proto::server::ingest_service_server::IngestServiceServer;
+use crate::proto::server::table_service_server::TableServiceServer;
 use crate::proto::v1::read_service_server::ReadServiceServer;
-use crate::proto::v1::table_service_server::TableServiceServer;
 use crate::proto::{DESCRIPTORS, v1};
 use crate::read::PointReader;
 use crate::shutdown::Shutdown;
@@ -145,12 +146,14 @@ impl Gateway {
         backend.set(true);
         tokio::spawn(probe(Arc::clone(&store), control_table, backend.clone(), shutdown.token()));
 
+        let hash_seed = pool.hash_seed();
+        let decode_memory = MemoryBudget::new(settings.decode_memory_bytes, Arc::clone(&instruments));
         let slots = Arc::new(Semaphore::new(settings.max_write_sessions));
         let ingest = IngestApi(Arc::new(Ingest {
             catalog: catalog.clone(),
             pool,
             memory: MemoryBudget::new(settings.memory_bytes, Arc::clone(&instruments)),
-            decode_memory: MemoryBudget::new(settings.decode_memory_bytes, Arc::clone(&instruments)),
+            decode_memory: decode_memory.clone(),
             instruments: Arc::clone(&instruments),
             shutdown: shutdown.clone(),
             window: v1::Window {
@@ -164,7 +167,8 @@ impl Gateway {
             next_session: AtomicU64::new(1),
         }));
         let read = ReadApi::new(catalog.clone(), PointReader::new(Arc::clone(&store)));
-        let table = TableApi::new(catalog);
+        let table = TableServiceServer::new(TableApi::new(catalog, Checks { hash_seed, decode_memory }));
+        let large = table.clone().max_decoding_message_size(MESSAGE_MAX_BYTES);
 
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -193,7 +197,7 @@ impl Gateway {
                 // A thousand keys fit tonic's own limit for what comes in; rows go out.
                 ReadServiceServer::new(read).max_encoding_message_size(MESSAGE_MAX_BYTES),
             )
-            .add_service(TableServiceServer::new(table))
+            .add_service(LargeCalls::new(CHECK_ROWS, table, large))
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             // Older tools ask for the alpha version.

@@ -13,6 +13,9 @@ use arrow_array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int32Array, LargeStringArray,
     RecordBatch, StructArray, TimestampMillisecondArray,
 };
+use forebay::client::{CheckRates, OpenOptions, Sample};
+use forebay::proto::v1::value::Kind;
+use forebay::proto::v1::{self, StoreAssignment};
 use forebay::server::Gateway;
 use serde_json::{Value, json};
 
@@ -359,6 +362,279 @@ async fn a_stream_that_breaks_later_says_how_many_rows_were_acked_before() {
     assert_eq!(said.code, 2);
     assert_eq!(said.error(), "standard input line 502: 1 field, the header has 2; 500 rows before it were acked");
     assert_eq!(shell.row("streamed", &["499"]).await["id"], 499);
+}
+
+/// Makes a table with a mode.
+async fn table_of_mode(shell: &Shell, name: &str, ddl: &str, mode: StoreAssignment) {
+    let client = forebay::client::connect(&shell.gateway.endpoint()).unwrap();
+    let key = v1::Key { partition: vec!["id".to_owned()], ..v1::Key::default() };
+    let mut table = v1::Table { name: name.to_owned(), ddl: ddl.to_owned(), key: Some(key), ..v1::Table::default() };
+    table.set_store_assignment(mode);
+    client.tables().apply(table, false).await.unwrap();
+}
+
+const MODES: [(&str, StoreAssignment); 3] =
+    [("strict", StoreAssignment::Strict), ("ansi", StoreAssignment::Ansi), ("legacy", StoreAssignment::Legacy)];
+
+/// Loads a file; gives the totals, and row, reason and field of every reject, and the rejects as they were written.
+async fn load(
+    shell: &Shell,
+    file: &str,
+    table: &str,
+    more: &[&str],
+) -> (Value, Vec<(u64, String, String)>, Vec<Value>) {
+    let rejects = shell.path("rejects.ndjson");
+    let arguments = ["load", file, "--table", table, "--rejects", rejects.to_str().unwrap(), "--json"];
+    let said = shell.run(&[&arguments[..], more].concat()).await;
+    assert!(said.code < 2, "{}", said.stderr);
+    let lines = std::fs::read_to_string(&rejects).unwrap();
+    let mut lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.sort_by_key(|line| line["row"].as_u64());
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let places = lines.iter().map(|l| (l["row"].as_u64().unwrap(), text(&l["reason"]), text(&l["field"]))).collect();
+    (said.json(), places, lines)
+}
+
+fn places(expected: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
+    expected.iter().map(|(row, reason, field)| (*row, (*reason).to_owned(), (*field).to_owned())).collect()
+}
+
+const USE_LEGACY: &str = "cast it before it is sent, or give the table `store_assignment: legacy`";
+const USE_ANSI: &str = "cast it before it is sent, or give the table `store_assignment: ansi`";
+
+const SLOPPY_DDL: &str = "id BIGINT NOT NULL, n TINYINT, ok BOOLEAN, day DATE";
+const SLOPPY: &str = "\
+id,n,ok,day
+1,12,true,2024-01-05
+2,12.5,true,2024-01-05
+3, 12 ,yes,2024-01-05
+4,300,true,2024-01-05
+5,many,true,2024-01-05
+6,12,true,2024-1-5
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_csv_file_goes_through_the_mode_of_its_table() {
+    let shell = Shell::start().await;
+    let file = shell.file("sloppy.csv", SLOPPY);
+    for (mode, assignment) in MODES {
+        table_of_mode(&shell, mode, SLOPPY_DDL, assignment).await;
+    }
+    let (totals, refused, lines) = load(&shell, &file, "strict", &[]).await;
+    let strict = places(&[
+        (2, "INEXACT", "n"),
+        (3, "TYPE_MISMATCH", "ok"),
+        (4, "OUT_OF_RANGE", "n"),
+        (5, "TYPE_MISMATCH", "n"),
+        (6, "TYPE_MISMATCH", "day"),
+    ]);
+    assert_eq!((&totals["acked"], &totals["coercions"], refused), (&json!(1), &json!({}), strict.clone()));
+    let typed: Vec<_> = lines.iter().map(|line| (&line["declared"], &line["found"], &line["hint"])).collect();
+    assert_eq!(
+        typed,
+        [
+            (&json!("tinyint"), &json!("decimal"), &json!(USE_ANSI)),
+            (&json!("boolean"), &json!("string"), &json!(USE_LEGACY)),
+            (&json!("tinyint"), &json!("bigint"), &json!("send a value in range, or widen the column")),
+            (&json!("tinyint"), &json!("string"), &json!("expected an integer such as -12")),
+            (&json!("date"), &json!("string"), &json!(USE_LEGACY)),
+        ]
+    );
+    assert!(lines.iter().all(|line| line.get("value").is_none()), "values only where the table allows them");
+
+    let (totals, refused, _) = load(&shell, &file, "ansi", &[]).await;
+    assert_eq!(refused, strict[1..], "what the gateway rejects, it rejects as the loader does");
+    assert_eq!((&totals["acked"], &totals["coercions"]), (&json!(2), &json!({ "n: decimal->tinyint": 1 })));
+    assert_eq!(shell.row("ansi", &["2"]).await["n"], 12);
+
+    let (totals, refused, _) = load(&shell, &file, "legacy", &[]).await;
+    assert_eq!(refused, places(&[(4, "OUT_OF_RANGE", "n"), (5, "TYPE_MISMATCH", "n")]));
+    let coercions = json!({ "n: string->tinyint": 1, "ok: string->boolean": 1, "day: string->date": 1 });
+    assert_eq!((&totals["acked"], &totals["coercions"]), (&json!(4), &coercions));
+    assert_eq!(shell.row("legacy", &["3"]).await, json!({ "id": 3, "n": 12, "ok": true, "day": "2024-01-05" }));
+    assert_eq!(shell.row("legacy", &["6"]).await["day"], "2024-01-05");
+
+    let (_, refused, lines) = load(&shell, &file, "legacy", &["--payload", "arrow"]).await;
+    assert_eq!(refused.iter().map(|(row, ..)| *row).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
+    let hint = "say --payload rows: as Arrow only exact values of the declared type can travel";
+    assert_eq!((&lines[0]["hint"], &lines[1]["hint"], &lines[4]["hint"]), (&json!(hint), &json!(hint), &json!(hint)));
+
+    let said = shell.run(&["load", &file, "--table", "legacy"]).await;
+    let expected = "  row 4, n: the value is outside the range of tinyint (OUT_OF_RANGE; declared tinyint, found string): send a \
+                    value in range, or widen the column\n";
+    assert!(said.stdout.contains(expected), "{}", said.stdout);
+    assert!(said.stdout.contains("  coerced          1  n: string->tinyint\n"), "{}", said.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_lines_go_through_the_mode_of_their_table() {
+    let shell = Shell::start().await;
+    let lines = r#"{"id": 1, "n": 12, "s": {"name": "x", "scores": [1.5]}}
+{"id": 2, "n": "12", "s": {"name": "x"}}
+{"id": 3, "n": 12.5, "s": {"name": "x"}}
+{"id": 4, "n": 12, "s": {"name": 17.50}}
+{"id": 5, "n": [12]}
+{"id": 6, "s": {"name": "x", "scores": [1, "2.5", "y"]}}
+{"id": 7, "m": {"1": 1, "x": 2}}
+"#;
+    let file = shell.file("sloppy.ndjson", lines);
+    let ddl = "id BIGINT NOT NULL, n INT, s STRUCT<name: STRING, scores: ARRAY<DOUBLE>>, m MAP<INT, INT>";
+    for (mode, assignment) in MODES {
+        table_of_mode(&shell, mode, ddl, assignment).await;
+    }
+    let (totals, refused, lines) = load(&shell, &file, "strict", &[]).await;
+    let strict = places(&[
+        (2, "TYPE_MISMATCH", "n"),
+        (3, "INEXACT", "n"),
+        (4, "TYPE_MISMATCH", "s.name"),
+        (5, "TYPE_MISMATCH", "n"),
+        (6, "TYPE_MISMATCH", "s.scores[1]"),
+        (7, "TYPE_MISMATCH", "m[1].key"),
+    ]);
+    assert_eq!((&totals["acked"], refused), (&json!(1), strict.clone()));
+    let hints: Vec<_> = lines.iter().map(|line| line["hint"].as_str().unwrap()).collect();
+    let read = "expected an integer such as -12";
+    assert_eq!(hints, [USE_LEGACY, USE_ANSI, USE_ANSI, "send a value of the declared type", USE_LEGACY, read]);
+
+    let (totals, refused, _) = load(&shell, &file, "ansi", &[]).await;
+    assert_eq!(refused, [&strict[..1], &strict[3..]].concat());
+    let coercions = json!({ "n: decimal->int": 1, "s.name: decimal->string": 1 });
+    assert_eq!((&totals["acked"], &totals["coercions"]), (&json!(3), &coercions));
+    assert_eq!(shell.row("ansi", &["4"]).await["s"]["name"], "17.5");
+
+    let (totals, refused, _) = load(&shell, &file, "legacy", &[]).await;
+    let legacy = [(5, "TYPE_MISMATCH", "n"), (6, "TYPE_MISMATCH", "s.scores[2]"), (7, "TYPE_MISMATCH", "m[1].key")];
+    assert_eq!(refused, places(&legacy));
+    assert_eq!((&totals["acked"], &totals["coercions"]["n: string->int"]), (&json!(4), &json!(1)));
+    assert_eq!(
+        (shell.row("legacy", &["2"]).await["n"].take(), shell.row("legacy", &["3"]).await["n"].take()),
+        (json!(12), json!(12))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_loader_rejects_the_gateway_rejects_in_the_same_words() {
+    let shell = Shell::start().await;
+    table_of_mode(&shell, "strict", SLOPPY_DDL, StoreAssignment::Strict).await;
+    let file = shell.file("sloppy.csv", SLOPPY);
+    let (_, _, lines) = load(&shell, &file, "strict", &[]).await;
+    let decimal = v1::Value { kind: Some(Kind::DecimalValue("12.5".to_owned())) };
+    let (flag, day) = (v1::Value { kind: Some(Kind::BoolValue(true)) }, v1::Value { kind: Some(Kind::DateDays(0)) });
+    let (int, text) = (gateway::int, |text: &str| gateway::text(text));
+    // The rows of the file that do not fit, from a client that has typed values.
+    let rows = gateway::rows([
+        vec![int(2), decimal, flag.clone(), day.clone()],
+        vec![int(3), int(12), text("yes"), day.clone()],
+        vec![int(4), int(300), flag.clone(), day.clone()],
+        vec![int(5), text("many"), flag.clone(), day],
+        vec![int(6), int(12), flag, text("2024-1-5")],
+    ]);
+    let client = forebay::client::connect(&shell.gateway.endpoint()).unwrap();
+    let (options, sample) = (OpenOptions::new("strict"), Sample::Rows(rows));
+    let answer = client.tables().check(options, sample, CheckRates::default()).await.unwrap();
+    assert_eq!((answer.rejected.len(), lines.len()), (5, 5));
+    for (gateways, loaders) in answer.rejected.iter().zip(&lines) {
+        let reason = gateways.reason().as_str_name().trim_start_matches("ROW_REASON_");
+        let said = [reason, &gateways.field_path, &gateways.message, &gateways.declared_type, &gateways.found_type];
+        assert_eq!(json!(said), json!(["reason", "field", "message", "declared", "found"].map(|key| &loaders[key])));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejects_show_values_only_of_tables_that_allow_it_whoever_rejected_them() {
+    let shell = Shell::start().await;
+    let client = forebay::client::connect(&shell.gateway.endpoint()).unwrap();
+    let file = shell.file("secret.csv", format!("id,n\n1,{}\n2,300\n", "9".repeat(40)));
+    // In STRICT the loader rejects, in ANSI the gateway does.
+    for (mode, assignment) in &MODES[..2] {
+        table_of_mode(&shell, mode, "id BIGINT NOT NULL, n TINYINT", *assignment).await;
+        let mut table = client.tables().get(mode).await.unwrap().table.unwrap();
+        table.show_values_in_outcomes = true;
+        client.tables().apply(table, false).await.unwrap();
+        let (_, _, lines) = load(&shell, &file, mode, &[]).await;
+        let values: Vec<_> = lines.iter().map(|line| (&line["reason"], line.get("value"))).collect();
+        // A number of more digits than a decimal has is not read at all, so that there is nothing to show.
+        assert_eq!(values, [(&json!("OUT_OF_RANGE"), None), (&json!("OUT_OF_RANGE"), Some(&json!("300")))], "{mode}");
+        let said = shell.run(&["load", &file, "--table", mode]).await;
+        let expected = "  row 2, n: the value is outside the range of tinyint (OUT_OF_RANGE; declared tinyint, found bigint; value \
+                        \"300\"): send a value in range, or widen the column\n";
+        assert!(said.stdout.contains(expected), "{}", said.stdout);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_checked_and_nothing_of_it_is_written() {
+    let shell = Shell::start().await;
+    table_of_mode(&shell, "ansi", SLOPPY_DDL, StoreAssignment::Ansi).await;
+    let file = shell.file("sloppy.csv", SLOPPY.to_owned() + "1,,,\n");
+    let said = shell.run(&["check", &file, "--table", "ansi", "--rate", "500", "--price", "2", "--json"]).await;
+    assert_eq!(said.code, 1, "{}", said.stderr);
+    let answer = said.json();
+    // id 2+2, n 1+2, ok 2+1, day 3+10 bytes for the first two rows; 4 for the last one.
+    assert_eq!(answer["item_bytes"], json!({ "min": 4, "p50": 23, "p99": 23, "max": 23 }));
+    assert_eq!((&answer["rows"], &answer["accepted"], &answer["rejected"]), (&json!(7), &json!(3), &json!(4)));
+    assert_eq!((&answer["repeated_key_rows"], &answer["coercions"]), (&json!(1), &json!({ "n: decimal->tinyint": 1 })));
+    assert_eq!((&answer["write_units_per_second"], &answer["usd_per_million_rows"]), (&json!(500.0), &json!(2.0)));
+    let reasons: Vec<_> = answer["rejected_by_reason"].as_array().unwrap().iter().collect();
+    let counted: Vec<_> = reasons.iter().map(|r| (&r["field"], &r["reason"], &r["count"])).collect();
+    let (mismatch, range) = (json!("TYPE_MISMATCH"), json!("OUT_OF_RANGE"));
+    let (day, n, ok, one) = (json!("day"), json!("n"), json!("ok"), json!(1));
+    assert_eq!(counted, [(&day, &mismatch, &one), (&n, &range, &one), (&n, &mismatch, &one), (&ok, &mismatch, &one)]);
+    let examples: Vec<_> = answer["examples"].as_array().unwrap().iter().map(|e| e["row"].as_u64().unwrap()).collect();
+    assert_eq!(examples, [3, 4, 5, 6]);
+    let said = shell.run(&["get", "ansi", "1"]).await;
+    assert_eq!(said.code, 3, "nothing was written: {}", said.stdout);
+
+    let said = shell.run(&["check", &file, "--table", "ansi", "--rows", "2"]).await;
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+    let expected = "\
+sloppy.csv -> ansi: 2 rows checked, 2 accepted, 0 rejected; nothing was written
+  coerced          1  n: decimal->tinyint
+  item bytes    23 least, 23 median, 23 at the 99th percentile, 23 most
+  write units   1000.0 a second at 1000 rows/s; 1000000 a million rows, which cost 0.62 USD at 0.625 USD a million
+  repeated keys 0 rows
+";
+    assert_eq!(said.stdout, expected);
+
+    // As Arrow, the loader rejects more by itself; row numbers stay the file's.
+    let said = shell.run(&["check", &file, "--table", "ansi", "--payload", "arrow", "--json"]).await;
+    let answer = said.json();
+    assert_eq!((said.code, &answer["accepted"], &answer["rejected"]), (1, &json!(2), &json!(5)));
+    assert_eq!((&answer["examples"][0]["row"], &answer["repeated_key_rows"]), (&json!(2), &json!(1)));
+    let all_bad = shell.file("bad.csv", "id,n\nx,1\n");
+    let said = shell.run(&["check", &all_bad, "--table", "ansi", "--payload", "arrow", "--json"]).await;
+    assert_eq!((said.code, &said.json()["rejected"], &said.json()["item_bytes"]), (1, &json!(1), &json!(null)));
+
+    let empty = shell.file("empty.csv", "id,n\n");
+    let said = shell.run(&["check", &empty, "--table", "ansi"]).await;
+    assert_eq!((said.code, said.error()), (2, "empty.csv has no rows to check"));
+    let said = shell.run(&["check", &file, "--table", "nowhere"]).await;
+    assert_eq!(said.code, 4);
+    assert!(said.error().ends_with("; if it is not there, make it by `forebay tables apply FILE`"), "{}", said.stderr);
+    let said = shell.run(&["check", &file, "--table", "ansi", "--rate=-1"]).await;
+    assert!(said.code == 2 && said.error().starts_with("rows_per_second: must be a number from 0"), "{}", said.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_columnar_file_is_checked_by_either_payload() {
+    let shell = Shell::start().await;
+    let ddl = "id STRING NOT NULL, small SMALLINT, code STRING, at TIMESTAMP, day DATE, money DECIMAL(10, 2), \
+               numbers ARRAY<BIGINT>, inner STRUCT<score: DOUBLE, flag: BOOLEAN>";
+    table_of_mode(&shell, "typed", ddl, StoreAssignment::Strict).await;
+    let batch = columns();
+    let mut file = arrow_ipc::writer::FileWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    file.write(&batch).unwrap();
+    let file = shell.file("t.arrow", file.into_inner().unwrap());
+    let mut answers = Vec::new();
+    for payload in ["arrow", "rows"] {
+        let said = shell.run(&["check", &file, "--table", "typed", "--payload", payload, "--json"]).await;
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        answers.push(said.json());
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!((&answers[0]["accepted"], &answers[0]["coercions"]), (&json!(3), &json!({ "small: int->smallint": 2 })));
+    let said = shell.run(&["check", &file, "--table", "typed", "--rows", "2", "--json"]).await;
+    assert_eq!(said.json()["accepted"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,16 +5,18 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use forebay::api::table::TableApi;
+use forebay::api::table::{Checks, TableApi};
 use forebay::catalog::{Catalog, CatalogConfig};
+use forebay::pool::MemoryBudget;
+use forebay::proto::server::table_service_server::TableServiceServer;
 use forebay::proto::v1;
 use forebay::proto::v1::table_service_client::TableServiceClient;
-use forebay::proto::v1::table_service_server::TableServiceServer;
 use forebay::schema::table::{KeyDef, default_partition_attribute, default_sort_attribute};
 use forebay::schema::{TableDef, ddl};
 use forebay::store::Store;
 use forebay::store::dynamodb::DynamoDb;
 use forebay::store::embedded::Embedded;
+use forebay::telemetry::Instruments;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -31,7 +33,8 @@ async fn gateway() -> Gateway {
     let catalog = Catalog::open(store.clone(), CatalogConfig::default()).await.unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let service = TableServiceServer::new(TableApi::new(catalog));
+    let checks = Checks { hash_seed: 1, decode_memory: MemoryBudget::new(1 << 20, Arc::new(Instruments::new())) };
+    let service = TableServiceServer::new(TableApi::new(catalog, checks));
     let server = tonic::transport::Server::builder().add_service(service);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     Gateway { endpoint, store, _embedded: embedded }
@@ -236,7 +239,7 @@ async fn pages_of_the_list_hold_every_table_once_and_what_is_for_later_says_so()
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().starts_with("`sequence_by`: "), "{}", status.message());
     let status = client.check_rows(v1::CheckRowsRequest::default()).await.unwrap_err();
-    assert_eq!(status.get_error_details().error_info().unwrap().reason, "NOT_SUPPORTED");
+    assert_eq!(status.get_error_details().error_info().unwrap().reason, "INVALID_ARGUMENT");
     let request = v1::GetTableRequest { name: "nothing".to_owned(), schema_version: 0 };
     assert_eq!(client.get_table(request).await.unwrap_err().code(), Code::PermissionDenied);
 }

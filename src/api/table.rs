@@ -7,9 +7,11 @@ use tokio::time::timeout_at;
 use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
-use super::{convert, status};
+use super::{check, convert, status};
 use crate::catalog::{ApplyResult, Catalog, CatalogError};
-use crate::proto::v1::table_service_server::TableService;
+use crate::pool::MemoryBudget;
+use crate::proto::server::CheckRowsRequest;
+use crate::proto::server::table_service_server::TableService;
 use crate::proto::v1::{self};
 
 /// Tables in one answer of ListTables, at most.
@@ -19,12 +21,22 @@ const PAGE_MAX: usize = 1000;
 #[derive(Debug, Clone)]
 pub struct TableApi {
     catalog: Catalog,
+    checks: Checks,
+}
+
+/// What `CheckRows` works with.
+#[derive(Debug, Clone)]
+pub struct Checks {
+    /// The seed that plans hash keys with.
+    pub hash_seed: u64,
+    /// Memory for samples while they are walked; the same budget as that of sessions' decoded batches.
+    pub decode_memory: MemoryBudget,
 }
 
 impl TableApi {
     /// The service over a catalog.
-    pub fn new(catalog: Catalog) -> Self {
-        Self { catalog }
+    pub fn new(catalog: Catalog, checks: Checks) -> Self {
+        Self { catalog, checks }
     }
 }
 
@@ -127,12 +139,15 @@ impl TableService for TableApi {
         Ok(Response::new(v1::DropTableResponse { deleted }))
     }
 
-    async fn check_rows(
-        &self,
-        _request: Request<v1::CheckRowsRequest>,
-    ) -> Result<Response<v1::CheckRowsResponse>, Status> {
-        let message = "CheckRows is not supported yet";
-        Err(status::unimplemented(status::reason::NOT_SUPPORTED, message))
+    async fn check_rows(&self, request: Request<CheckRowsRequest>) -> Result<Response<v1::CheckRowsResponse>, Status> {
+        let (deadline, request) = accept(request)?;
+        match timeout_at(deadline.answer_by, check::check_rows(&self.catalog, &self.checks, request)).await {
+            Ok(answer) => answer.map(Response::new),
+            Err(_elapsed) => {
+                let message = "the sample was not checked before the call's deadline; nothing was written";
+                Err(status::deadline_exceeded(status::reason::DEADLINE, message))
+            }
+        }
     }
 }
 

@@ -7,32 +7,29 @@
 mod columnar;
 mod infer;
 mod input;
+mod prepare;
 mod report;
 mod source;
 mod table;
 mod text;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{CliError, ClientArgs, Exit};
-use crate::api::convert::schema_to_proto;
-use crate::client::convert::schema_to_arrow;
 use crate::client::{Client, ClientError, OpenOptions, Receipt};
 use crate::limits::BATCH_MAX_ROWS;
-use crate::proto::v1::{RowBatch, WriteMode};
-use crate::schema::{Schema, UnknownFields};
+use crate::proto::v1::RowBatch;
 
-use columnar::Columnar;
-use input::{Format, Input};
 use report::{Report, Reporter};
-use source::{Content, Source};
-use text::TextSource;
+
+pub(super) use prepare::{InputArgs, LookedAt, Prepared, blocking};
+pub(super) use source::{Content, Rejected, Source};
+pub(super) use table::existing;
 
 /// Rows of a batch unless told otherwise: full BatchWriteItems many times over, and progress that moves.
 const BATCH_ROWS: u32 = 1_000;
@@ -40,14 +37,8 @@ const BATCH_ROWS: u32 = 1_000;
 /// Arguments of `load`.
 #[derive(Debug, clap::Args)]
 pub struct LoadArgs {
-    /// The file; `-` for standard input
-    file: String,
-    /// The table
-    #[arg(long, value_name = "TABLE")]
-    table: String,
-    /// The file's format; by default told from its first bytes or its name
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+    #[command(flatten)]
+    input: InputArgs,
     /// Make the table if it is not there, with the file's columns
     #[arg(long, requires = "key")]
     create: bool,
@@ -57,12 +48,6 @@ pub struct LoadArgs {
     /// Write the rows that were not accepted, with their reasons, to this NDJSON file
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
-    /// How rows travel; by default as the file has them: Parquet and Arrow as arrow, CSV and NDJSON as rows
-    #[arg(long, value_enum)]
-    payload: Option<super::PayloadArg>,
-    /// What rows do
-    #[arg(long, value_enum, default_value_t = Mode::Put)]
-    mode: Mode,
     /// Rows of a batch
     #[arg(long, value_name = "N", default_value_t = BATCH_ROWS, value_parser = clap::value_parser!(u32).range(1..=BATCH_MAX_ROWS as i64))]
     batch_rows: u32,
@@ -73,91 +58,17 @@ pub struct LoadArgs {
     client: ClientArgs,
 }
 
-/// What rows do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Mode {
-    /// Replace the item with the row's key
-    Put,
-    /// Delete the item with the row's key
-    Delete,
-}
-
-/// What is known of a file before anything is sent.
-struct Survey {
-    /// Its columns; for NDJSON those seen.
-    columns: Vec<String>,
-    /// Their types: the file's own, or the narrowest that take what was seen.
-    schema: Schema,
-    /// The schema of a columnar file.
-    arrow: Option<SchemaRef>,
-    /// Its rows, where that is known.
-    rows: Option<u64>,
-}
-
-/// How sources make blocks.
-struct Settings {
-    batch_rows: usize,
-    /// Set where rows go as Arrow: the session's schema.
-    arrow: Option<SchemaRef>,
-    /// Whether the rows' text is needed for the rejects file.
-    keep: bool,
-    /// Whether fields that the table does not have are left out.
-    drop_unknown: bool,
-}
-
-/// A file that was looked at.
-enum Looked {
-    Csv(Input),
-    Ndjson(Input),
-    Columnar(Box<Columnar>),
-}
-
 pub(super) async fn run(args: LoadArgs) -> Result<Exit, CliError> {
     let client = args.client.connect()?;
-    let (looked, survey) = blocking({
-        let (path, format, create) = (args.file.clone(), args.format, args.create);
-        let batch_rows = args.batch_rows as usize;
-        move || look(&path, format, create, batch_rows)
-    })
-    .await?;
-    let name = display_name(&args.file);
+    let looked_at = LookedAt::open(&args.input, args.create, args.batch_rows as usize).await?;
     let table = match args.create {
-        true => table::existing_or_new(&client, &args, &name, &survey).await?,
-        false => table::existing(&client, &args.table).await?,
+        true => table::existing_or_new(&client, &args, &looked_at).await?,
+        false => table::existing(&client, &args.input.table).await?,
     };
-    table::check_columns(&name, &survey, &table, args.mode)?;
-
-    let fields = table::session_fields(&looked, &survey, &table);
-    let as_arrow = match args.payload {
-        Some(payload) => payload == super::PayloadArg::Arrow,
-        None => survey.arrow.is_some(),
-    };
-    let mut open = OpenOptions::new(&args.table).mode(match args.mode {
-        Mode::Put => WriteMode::Put,
-        Mode::Delete => WriteMode::Delete,
-    });
-    let columns = schema_to_proto(&Schema { fields: fields.clone() });
-    let arrow = match (&survey.arrow, as_arrow) {
-        (_, false) => None,
-        (Some(schema), true) => Some(Arc::clone(schema)),
-        (None, true) => Some(Arc::new(schema_to_arrow(&columns).map_err(ClientError::from)?)),
-    };
-    open = match &arrow {
-        Some(schema) => open.arrow(Arc::clone(schema)),
-        None => open.columns(columns),
-    };
-    let settings = Settings {
-        batch_rows: args.batch_rows as usize,
-        arrow,
-        keep: args.rejects.is_some(),
-        drop_unknown: table.unknown_fields == UnknownFields::Drop,
-    };
-    let source: Box<dyn Source> = match looked {
-        Looked::Csv(input) => Box::new(TextSource::csv(input, fields, &settings)?),
-        Looked::Ndjson(input) => Box::new(TextSource::ndjson(input, fields, &settings)?),
-        Looked::Columnar(file) => Box::new(file.into_source(&settings)),
-    };
-    let reporter = Reporter::try_new(args.rejects.as_deref(), survey.rows)?;
+    let rows = looked_at.survey.rows;
+    let Prepared { name, open, source } =
+        looked_at.prepare(&args.input, &table, args.batch_rows as usize, args.rejects.is_some())?;
+    let reporter = Reporter::try_new(args.rejects.as_deref(), rows)?;
     load(&client, open, source, reporter, &args, &name).await
 }
 
@@ -248,13 +159,14 @@ fn show(report: &Report, receipt: &Receipt, seconds: f64, args: &LoadArgs, name:
     if args.json {
         return super::print_json(&json!({
             "file": name,
-            "table": args.table,
+            "table": args.input.table,
             "rows": report.rows,
             "acked": report.acked_rows,
             "superseded": receipt.superseded_rows,
             "rejected": report.rejected_rows,
             "rejected_by_reason": report.by_reason,
             "rejects_file": args.rejects,
+            "coercions": receipt.coercions,
             "seconds": seconds,
             "rows_per_second": rate,
             "write_units": receipt.write_units,
@@ -263,7 +175,7 @@ fn show(report: &Report, receipt: &Receipt, seconds: f64, args: &LoadArgs, name:
     }
     super::print_line(&format!(
         "{name} -> {}: {} rows, {} acked, {} rejected in {seconds:.1} s ({} rows/s)",
-        args.table,
+        args.input.table,
         super::thousands(report.rows),
         super::thousands(report.acked_rows),
         super::thousands(report.rejected_rows),
@@ -275,6 +187,7 @@ fn show(report: &Report, receipt: &Receipt, seconds: f64, args: &LoadArgs, name:
     for example in &report.examples {
         super::print_line(&format!("  {example}"))?;
     }
+    coercion_lines(&receipt.coercions).iter().try_for_each(|line| super::print_line(line))?;
     match &args.rejects {
         Some(path) if report.rejected_rows > 0 => {
             super::print_line(&format!("  the rejected rows and their reasons are in {}", path.display()))
@@ -286,37 +199,33 @@ fn show(report: &Report, receipt: &Receipt, seconds: f64, args: &LoadArgs, name:
     }
 }
 
-fn look(path: &str, format: Option<Format>, create: bool, batch_rows: usize) -> Result<(Looked, Survey), CliError> {
-    let input = Input::open(path)?;
-    let format = format.map_or_else(|| input.format(), Ok)?;
-    Ok(match format {
-        Format::Csv => {
-            let survey = text::survey_csv(&input, create)?;
-            (Looked::Csv(input), survey)
-        }
-        Format::Ndjson => {
-            let survey = text::survey_ndjson(&input)?;
-            (Looked::Ndjson(input), survey)
-        }
-        Format::Parquet | Format::Arrow => {
-            let file = Columnar::open(input, format, batch_rows)?;
-            let survey = file.survey()?;
-            (Looked::Columnar(Box::new(file)), survey)
-        }
-    })
-}
+/// Coercions that a summary shows.
+const COERCIONS_SHOWN: usize = 10;
 
-fn display_name(file: &str) -> String {
-    match file {
-        "-" => "standard input".to_owned(),
-        path => std::path::Path::new(path).file_name().unwrap_or(path.as_ref()).to_string_lossy().into_owned(),
+/// Coercions for people, the most frequent first.
+pub(super) fn coercion_lines(coercions: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut sorted: Vec<_> = coercions.iter().collect();
+    // Stable: equally frequent ones stay by name.
+    sorted.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let (shown, others) = sorted.split_at(sorted.len().min(COERCIONS_SHOWN));
+    let mut lines: Vec<_> =
+        shown.iter().map(|(rule, count)| format!("  coerced  {:>9}  {rule}", super::thousands(**count))).collect();
+    if !others.is_empty() {
+        lines.push(format!("  and {} more", others.len()));
     }
+    lines
 }
 
-/// Runs what reads files beside the run-time's threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, CliError> + Send + 'static,
-) -> Result<T, CliError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(CliError::usage(format!("reading the file failed: {error}"))))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_frequent_coercions_are_shown_and_the_others_counted() {
+        let coercions = (0..12).map(|number| (format!("c{number:02}: int->bigint"), 1000 + number / 6)).collect();
+        let lines = coercion_lines(&coercions);
+        assert_eq!(lines.len(), 11);
+        assert_eq!((&*lines[0], &*lines[10]), ("  coerced      1,001  c06: int->bigint", "  and 2 more"));
+        assert!(coercion_lines(&BTreeMap::new()).is_empty());
+    }
 }

@@ -15,6 +15,7 @@ use tonic::Code;
 use crate::client::{self, Client, ClientError};
 
 mod bench;
+mod check;
 mod completions;
 mod demo;
 mod get;
@@ -104,6 +105,8 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Load a file's rows into a table
     Load(load::LoadArgs),
+    /// Check a sample of a file's rows against a table, and estimate sizes and cost; nothing is written
+    Check(check::CheckArgs),
     /// Read one row by its key
     Get(get::GetArgs),
     /// Create, show, list and drop tables
@@ -166,6 +169,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
         match command {
             Command::Demo(args) => demo::run(args).await,
             Command::Load(args) => load::run(args).await,
+            Command::Check(args) => check::run(args).await,
             Command::Get(args) => get::run(args).await,
             Command::Tables(args) => tables::run(args).await,
             Command::Bench(args) => bench::run(args).await,

@@ -77,6 +77,16 @@ impl ArrowEncoder {
         let mut slices = Vec::new();
         let mut at = 0;
         while at < batch.num_rows() {
+            let slice = self.encode_from(batch, at)?;
+            at += slice.1;
+            slices.push(slice);
+        }
+        Ok(slices)
+    }
+
+    /// Encodes rows from `at` on, which must be below the batch's end: as many as fit the target.
+    pub(crate) fn encode_from(&mut self, batch: &RecordBatch, at: usize) -> Result<Slice, ArrowError> {
+        loop {
             let rows = self.slice_rows.min(batch.num_rows() - at);
             let ipc = self.encode_one(&batch.slice(at, rows))?;
             if ipc.len() > self.target_bytes && rows > 1 {
@@ -88,10 +98,8 @@ impl ArrowEncoder {
             if ipc.len() < self.target_bytes / 2 && rows == self.slice_rows {
                 self.slice_rows = (rows * 2).min(self.max_rows);
             }
-            slices.push((Payload::Arrow(ipc), rows));
-            at += rows;
+            return Ok((Payload::Arrow(ipc), rows));
         }
-        Ok(slices)
     }
 
     fn encode_one(&mut self, batch: &RecordBatch) -> Result<Bytes, ArrowError> {

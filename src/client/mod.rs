@@ -45,7 +45,7 @@
 //!
 //! [`connect`] makes a [`Client`]. [`Client::writer`] opens a [`Writer`], which keeps to the gateway's window, sends again
 //! what was not acked when a call breaks, and tells outcomes and acks as [`Event`]s. [`Client::reader`] reads rows,
-//! [`Client::tables`] defines tables. [`convert`] turns Arrow batches into rows and back.
+//! [`Client::tables`] defines tables and checks samples of rows. [`convert`] turns Arrow batches into rows and back.
 //!
 //! Within: `session` is the writer's state without I/O, `driver` its task, `wire` and `arrow_ipc` encode batches once.
 //! Callers: the `cli`, and any program that depends on this crate. Of the server's
@@ -54,6 +54,7 @@
 mod arrow_ipc;
 mod backoff;
 mod channel;
+mod check;
 pub mod convert;
 mod driver;
 mod error;
@@ -65,6 +66,7 @@ mod writer;
 
 pub use arrow_ipc::ArrowCompression;
 pub use channel::{Client, connect};
+pub use check::{CheckRates, Sample};
 pub use error::ClientError;
 pub use reader::{Lookup, Reader, RowRead, TableRead};
 pub use session::{Acked, Event, Outcome, Receipt};

@@ -33,6 +33,14 @@ pub struct Outcome {
     pub field_path: String,
     /// Why, for people.
     pub message: String,
+    /// The declared type there; empty where the row as a whole is meant.
+    pub declared_type: String,
+    /// The type of what was sent, or `null`; empty where the row as a whole is meant.
+    pub found_type: String,
+    /// What to do about it, for people; may be empty.
+    pub hint: String,
+    /// The value, shortened; only where the table has `show_values_in_outcomes`.
+    pub value: Option<String>,
     /// When to send a `RETRYABLE` row again.
     pub retry_after: Option<Duration>,
 }
@@ -381,6 +389,10 @@ fn settle(entry: &mut Entry, totals: &mut Receipt, events: &mut Vec<Event>) {
             reason: outcome.reason(),
             field_path: outcome.field_path,
             message: outcome.message,
+            declared_type: outcome.declared_type,
+            found_type: outcome.found_type,
+            hint: outcome.hint,
+            value: outcome.value,
             retry_after: outcome.retry_after.and_then(|after| after.try_into().ok()),
         }));
     }

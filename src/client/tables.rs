@@ -1,4 +1,4 @@
-//! Table definitions over the wire: apply, get, list, drop.
+//! Table definitions over the wire: apply, get, list, drop. The dry run is in `check`.
 
 use super::channel::Client;
 use super::error::ClientError;
@@ -18,6 +18,10 @@ pub struct Tables {
 impl Tables {
     pub(crate) fn new(client: Client) -> Self {
         Self { client }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Creates a table, binds an existing DynamoDB table, or evolves a schema; with `dry_run` only says what would change.

@@ -5,15 +5,18 @@
 //! trace        one log line a call, first, so that it sees what the layers below refuse
 //! unary_writes a slot before the message is read, because the transport buffers the whole of it
 //! stall        ends a call that stops in the middle of a message
+//! large_calls  on the table service: only calls that took a slot may have messages above tonic's own limit
 //! handler      streaming sessions take their slots in api::ingest
 //! ```
 //!
 //! Authentication and rate limits are not there yet; serve only networks that you trust.
 
+pub mod large_calls;
 pub mod stall;
 pub mod trace;
 pub mod unary_writes;
 
+pub use large_calls::LargeCalls;
 pub use stall::{MessageStalled, StallLayer};
 pub use trace::TraceLayer;
 pub use unary_writes::UnaryWritesLayer;

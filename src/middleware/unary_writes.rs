@@ -1,4 +1,5 @@
-//! Bounds the memory of unary writes: `WriteRows` takes one of the write sessions' slots before its message is read.
+//! Bounds the memory of unary calls that carry rows: `WriteRows` and `CheckRows` take one of the write sessions' slots before
+//! their message is read.
 //!
 //! The transport buffers a whole message before a handler sees it. A streaming session takes its slot when it starts; a
 //! unary call must take it here, because its handler starts when the message is there.
@@ -15,8 +16,10 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-/// The call that takes a slot.
-const WRITE_ROWS: &str = "/forebay.v1.IngestService/WriteRows";
+/// The path of `CheckRows`.
+pub const CHECK_ROWS: &str = "/forebay.v1.TableService/CheckRows";
+/// The calls that take a slot.
+const CALLS: [&str; 2] = ["/forebay.v1.IngestService/WriteRows", CHECK_ROWS];
 
 /// Adds [`UnaryWrites`] to a service.
 #[derive(Debug, Clone)]
@@ -25,7 +28,7 @@ pub struct UnaryWritesLayer {
     refusal: fn() -> Status,
 }
 
-/// Lets as many unary writes in as there are slots.
+/// Lets as many unary calls with rows in as there are slots.
 #[derive(Debug, Clone)]
 pub struct UnaryWrites<S> {
     inner: S,
@@ -66,7 +69,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if request.uri().path() != WRITE_ROWS {
+        if !CALLS.contains(&request.uri().path()) {
             return Box::pin(self.inner.call(request));
         }
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {

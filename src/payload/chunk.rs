@@ -18,6 +18,9 @@ pub struct EncodedRow {
     pub partition_hash: u64,
     /// Hash of the whole key.
     pub key_hash: u64,
+    /// The item's size by DynamoDB's own rule, of a delete the size of its key; no less than it where the plan does not
+    /// [`measure`](super::Plan::measure).
+    pub item_bytes: u32,
 }
 
 /// Encoded rows of a batch.
@@ -68,6 +71,8 @@ pub struct RowShape {
     pub partition_hash: u64,
     /// Hash of the whole key's text.
     pub key_hash: u64,
+    /// The item's size, or no less.
+    pub item_bytes: u32,
 }
 
 impl ChunkBuilder {
@@ -124,6 +129,7 @@ impl ChunkBuilder {
             },
             partition_hash: span.shape.partition_hash,
             key_hash: span.shape.key_hash,
+            item_bytes: span.shape.item_bytes,
         };
         let rows = self.spans.into_iter().map(row).collect();
         Chunk { rows, rejects: self.rejects, coercions: self.coercions, memory_bytes }

@@ -15,6 +15,7 @@ use super::leaf::{Policies, Presence};
 use super::nested::check_item_size;
 use super::plan::compile_column;
 use super::rows::put_alone;
+use super::values::fit::Fit;
 use super::values::json;
 use crate::proto::v1::Value;
 use crate::schema::{DataType, Field, StoreAssignment, TableDef};
@@ -115,7 +116,7 @@ fn read(field: &Field, text: &str) -> Result<Value, DefaultError> {
     let raw: &RawValue = serde_json::from_str(text).map_err(|_| {
         DefaultError::new(&field.name, format!("`{text}` is not JSON; a text needs quotes: \"{text}\""))
     })?;
-    json::from_raw(&field.name, raw, &field.data_type, false)
+    json::from_raw(&field.name, raw, &field.data_type, Fit::STRICT)
         .map_err(|misfit| DefaultError::new(&misfit.path, format!("does not fit: {}", misfit.message)))
 }
 
@@ -208,14 +209,18 @@ mod tests {
     fn a_default_that_does_not_fit_is_refused_with_its_path() {
         for (column, path, words) in [
             ("c TINYINT DEFAULT 300", "c", "outside the range of tinyint"),
-            ("c INT DEFAULT 'x'", "c", "a text is no int"),
+            ("c INT DEFAULT 'x'", "c", "string does not fit the declared type int"),
             ("c VARCHAR(2) DEFAULT 'abc'", "c", "more than the 2 characters"),
-            ("c DECIMAL(3, 1) DEFAULT 1.25", "c", "digits would be lost"),
+            ("c DECIMAL(3, 1) DEFAULT 1.25", "c", "it has more digits after the point"),
             ("c DOUBLE OPTIONS (default_value = '\"NaN\"')", "c", "does not fit"),
             ("c INT NOT NULL DEFAULT null", "c", "the column is NOT NULL"),
             ("c ARRAY<INT> NOT NULL OPTIONS (as_set = true, default_value = '[]')", "c", "the column is NOT NULL"),
             ("c ARRAY<INT NOT NULL> OPTIONS (default_value = '[1, null]')", "c[1]", "no null here"),
-            ("c ARRAY<INT> OPTIONS (default_value = '[1, \"x\"]')", "c[1]", "a text is no int"),
+            (
+                "c ARRAY<INT> OPTIONS (default_value = '[1, \"x\"]')",
+                "c[1]",
+                "string does not fit the declared type int",
+            ),
             ("c STRUCT<x: INT> OPTIONS (default_value = '{\"y\": 1}')", "c.y", "no such field"),
             ("c STRUCT<x: INT NOT NULL> OPTIONS (default_value = '{}')", "c.x", "no null here"),
             ("c STRUCT<x: INT DEFAULT 1>", "c.x", "only columns of the table"),

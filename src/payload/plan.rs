@@ -41,6 +41,7 @@ pub struct Plan {
     unknown_columns: Vec<(String, RuleId)>,
     rules: RuleBook,
     hasher: foldhash::fast::FixedState,
+    sizes: Sizes,
 }
 
 #[derive(Debug)]
@@ -194,7 +195,13 @@ impl Plan {
             }
         }
         let hasher = foldhash::fast::FixedState::with_seed(hash_seed);
-        Ok(Self { op, keys, columns, defaults, incoming: incoming.clone(), unknown_columns, rules, hasher })
+        let (incoming, sizes) = (incoming.clone(), Sizes::Bound);
+        Ok(Self { op, keys, columns, defaults, incoming, unknown_columns, rules, hasher, sizes })
+    }
+
+    /// Lets every row know its item's size by DynamoDB's own rule, which costs time for each value.
+    pub fn measure(&mut self) {
+        self.sizes = Sizes::Exact;
     }
 
     /// The session's columns, in order.
@@ -224,9 +231,10 @@ impl Plan {
     /// Appends one row to the chunk, or its reject.
     pub fn encode_row(&self, row_index: u32, source: &impl RowSource, chunk: &mut ChunkBuilder) {
         let (mark, start) = (chunk.writer.mark(), chunk.writer.len());
-        chunk.writer.begin_item(Sizes::Bound);
+        chunk.writer.begin_item(self.sizes);
         let mut row = self.write_row(source, &mut chunk.writer, start);
-        if matches!(&row, Err(reject) if reject.reason == RejectReason::ItemTooLarge) {
+        let too_large = matches!(&row, Err(reject) if reject.reason == RejectReason::ItemTooLarge);
+        if too_large && self.sizes == Sizes::Bound {
             // Its text is longer than an item may be large; only now does it pay to know the size itself.
             chunk.writer.rewind(mark);
             chunk.writer.begin_item(Sizes::Exact);
@@ -285,6 +293,8 @@ impl Plan {
             key_len: key_len as u32,
             partition_hash: self.hash(&key[..partition_len]),
             key_hash: self.hash(key),
+            // It, or its bound, was just seen to be at most 400 KB.
+            item_bytes: writer.item_bytes() as u32,
         })
     }
 

@@ -113,6 +113,20 @@ pub struct RowReject {
     pub reject: Reject,
 }
 
+/// A path without the numbers of elements: `vitals[3].hr` is in `vitals[].hr`.
+pub fn column_path(path: &str) -> String {
+    let mut column = String::with_capacity(path.len());
+    let mut in_index = false;
+    for character in path.chars() {
+        if in_index && character.is_ascii_digit() {
+            continue;
+        }
+        in_index = character == '[';
+        column.push(character);
+    }
+    column
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +137,11 @@ mod tests {
         assert_eq!(reject.in_field("hr").in_element(3).in_field("vitals").path, "vitals[3].hr");
         let nested = Reject::new(RejectReason::OutOfRange, "x").in_element(1).in_element(0).in_field("m");
         assert_eq!(nested.path, "m[0][1]");
+    }
+
+    #[test]
+    fn paths_lose_the_numbers_of_elements_and_nothing_else() {
+        assert_eq!(column_path("m[0][12].key"), "m[][].key");
+        assert_eq!(column_path("plain.field7"), "plain.field7");
     }
 }

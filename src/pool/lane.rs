@@ -180,7 +180,7 @@ impl Lane {
             _memory: memory,
         });
         for row in rows {
-            let EncodedRow { row_index, item, partition_hash, key_hash } = row;
+            let EncodedRow { row_index, item, partition_hash, key_hash, item_bytes: _ } = row;
             lane.queue.push(Part { item, key_hash, partition_hash, slice, row_index, bulk });
         }
         self.config.instruments.queued_rows.inc_by(i64::from(count));

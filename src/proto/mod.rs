@@ -9,7 +9,8 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/public/forebay.v1.rs"));
 }
 
-/// The ingest service as the server sees it: `Batch.rows` and `WriteRowsRequest.rows` are raw bytes; all else is [`v1`].
+/// The services that take rows, as the server sees them: `Batch.rows`, `WriteRowsRequest.rows` and `CheckRowsRequest.rows` are
+/// raw bytes; all else is [`v1`].
 #[allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
 pub mod server {
     include!(concat!(env!("OUT_DIR"), "/server/forebay.v1.rs"));

@@ -70,7 +70,8 @@ impl TestRow {
         };
         let item = WriteItem { op, json: Bytes::from(json), key_len: key_text.len() as u32 };
         let partition = self.key.split('/').next().unwrap();
-        EncodedRow { row_index, item, partition_hash: hash(partition), key_hash: hash(&self.key) }
+        let item_bytes = item.json.len() as u32;
+        EncodedRow { row_index, item, partition_hash: hash(partition), key_hash: hash(&self.key), item_bytes }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{FieldError, choice};
 use crate::limits::NESTING_MAX_LEVELS;
+use crate::payload::values::fit::Fit;
 use crate::payload::values::json::{from_raw, to_json};
 use crate::proto::v1::{self, PrimitiveType, data_type::Type, value::Kind};
 use crate::schema::{ColumnOptions, DataType, Field, NonFinite, Schema, TimeEncoding};
@@ -223,7 +224,7 @@ fn default_from_proto(path: &str, value: &v1::Value, data_type: &DataType) -> Re
 fn default_to_proto(json: &str, data_type: &DataType) -> v1::Value {
     if json.starts_with(['[', '{'])
         && let Ok(raw) = serde_json::from_str(json)
-        && let Ok(value) = from_raw("", raw, data_type, false)
+        && let Ok(value) = from_raw("", raw, data_type, Fit::STRICT)
     {
         return value;
     }

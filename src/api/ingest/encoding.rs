@@ -1,4 +1,5 @@
-//! One client batch on its way through the encoder, a chunk at a time.
+//! One client batch on its way through the encoder, a chunk at a time. A session's batch has a ticket that hears of its rows;
+//! a sample that is only checked is walked without.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::pool::{BatchTicket, MemoryPermit};
 
 /// The payload of a batch, in the session's form.
 #[derive(Debug)]
-pub(super) enum Payload {
+pub(in crate::api) enum Payload {
     /// A `RowBatch`'s bytes.
     Rows(Bytes),
     /// Arrow IPC messages.
@@ -24,6 +25,12 @@ pub(super) enum Payload {
 #[derive(Debug)]
 pub(super) struct Encoding {
     ticket: Arc<BatchTicket>,
+    walk: Walk,
+}
+
+/// A payload that is being encoded.
+#[derive(Debug)]
+pub(in crate::api) struct Walk {
     cursor: Cursor,
     /// What the decoded batch holds; positional rows are walked where they lie.
     _decoded: Option<MemoryPermit>,
@@ -37,7 +44,7 @@ enum Cursor {
 
 /// Why a batch cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum EncodingError {
+pub(in crate::api) enum EncodingError {
     /// The payload is not in the form that Open declared.
     #[error("the batch carries {found}, but Open declared {declared}")]
     OtherForm {
@@ -52,7 +59,7 @@ pub(super) enum EncodingError {
 }
 
 /// Memory that decoding the payload takes, from lengths that were checked; 0 for positional rows.
-pub(super) fn decoded_bytes(opened: &Opened, payload: &Payload) -> Result<u64, EncodingError> {
+pub(in crate::api) fn decoded_bytes(opened: &Opened, payload: &Payload) -> Result<u64, EncodingError> {
     match (payload, &opened.form) {
         (Payload::Arrow(messages), Form::Arrow(plan)) => Ok(plan.check(messages.clone())?.decoded_bytes()),
         _ => Ok(0),
@@ -67,6 +74,27 @@ impl Encoding {
         ticket: Arc<BatchTicket>,
         decoded: Option<MemoryPermit>,
     ) -> Result<Self, EncodingError> {
+        Ok(Self { ticket, walk: Walk::begin(opened, payload, decoded)? })
+    }
+
+    /// The batch's ticket.
+    pub(super) fn ticket(&self) -> &Arc<BatchTicket> {
+        &self.ticket
+    }
+
+    /// The next rows; `None` at the end of the batch.
+    pub(super) fn next_chunk(&mut self, opened: &Opened) -> Result<Option<Chunk>, PayloadError> {
+        self.walk.next_chunk(opened)
+    }
+}
+
+impl Walk {
+    /// Starts with a payload. `decoded` is the memory that [`decoded_bytes`] asked for.
+    pub(in crate::api) fn begin(
+        opened: &Opened,
+        payload: Payload,
+        decoded: Option<MemoryPermit>,
+    ) -> Result<Self, EncodingError> {
         let cursor = match (payload, &opened.form) {
             (Payload::Rows(batch), Form::Rows(_)) => Cursor::Rows { batch, position: RowsPosition::default() },
             (Payload::Arrow(messages), Form::Arrow(plan)) => Cursor::Arrow(Box::new(plan.decode(messages)?)),
@@ -77,16 +105,11 @@ impl Encoding {
                 return Err(EncodingError::OtherForm { found: "an Arrow batch", declared: "no Arrow schema" });
             }
         };
-        Ok(Self { ticket, cursor, _decoded: decoded })
+        Ok(Self { cursor, _decoded: decoded })
     }
 
-    /// The batch's ticket.
-    pub(super) fn ticket(&self) -> &Arc<BatchTicket> {
-        &self.ticket
-    }
-
-    /// The next rows; `None` at the end of the batch.
-    pub(super) fn next_chunk(&mut self, opened: &Opened) -> Result<Option<Chunk>, PayloadError> {
+    /// The next rows; `None` at the end of the payload.
+    pub(in crate::api) fn next_chunk(&mut self, opened: &Opened) -> Result<Option<Chunk>, PayloadError> {
         match (&mut self.cursor, &opened.form) {
             (Cursor::Rows { batch, position }, Form::Rows(rows_plan)) => {
                 let mut cursor = RowsCursor::resume(batch, *position);

@@ -45,7 +45,7 @@ fn source<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error 
 }
 
 /// The status of a batch that cannot be encoded.
-pub(super) fn encoding_status(error: EncodingError) -> Status {
+pub(in crate::api) fn encoding_status(error: EncodingError) -> Status {
     match error {
         EncodingError::OtherForm { .. } => status::invalid_argument("batch.payload", error.to_string()),
         EncodingError::Payload(error) => status::payload_error(error),

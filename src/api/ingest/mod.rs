@@ -6,11 +6,11 @@
 //! on that stream.
 
 mod columns;
-mod encoding;
-mod ends;
+pub(super) mod encoding;
+pub(super) mod ends;
 mod ledger;
-mod open;
-mod reply;
+pub(super) mod open;
+pub(super) mod reply;
 mod responses;
 mod session;
 mod unary;

@@ -21,13 +21,13 @@ use crate::telemetry::Instruments;
 
 /// A session that can start.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(in crate::api) struct Opened {
     /// The table as it is now.
-    pub(super) table: Arc<TableVersion>,
+    pub(in crate::api) table: Arc<TableVersion>,
     /// The table as the pool sees it.
     pub(super) pool_table: PoolTable,
     /// How rows are encoded.
-    pub(super) plan: Plan,
+    pub(in crate::api) plan: Plan,
     /// How batches are read.
     pub(super) form: Form,
     /// How long a row may wait.
@@ -53,7 +53,7 @@ impl Opened {
 
 /// The form of the session's batches.
 #[derive(Debug)]
-pub(super) enum Form {
+pub(in crate::api) enum Form {
     /// Positional rows.
     Rows(RowsPlan),
     /// Arrow record batches.
@@ -61,7 +61,7 @@ pub(super) enum Form {
 }
 
 /// Checks an Open and compiles its plan.
-pub(super) async fn open(catalog: &Catalog, open: v1::Open, hash_seed: u64) -> Result<Opened, Status> {
+pub(in crate::api) async fn open(catalog: &Catalog, open: v1::Open, hash_seed: u64) -> Result<Opened, Status> {
     let op = write_op(&open)?;
     refuse_unsupported(&open)?;
     let row_deadline = match &open.row_deadline {
@@ -138,6 +138,6 @@ fn stores_defaults(open: &v1::Open, op: WriteOp) -> Result<bool, Status> {
 }
 
 /// The answer to an option that exists in the protocol and not yet in this server.
-pub(super) fn unsupported(option: &str, instead: &str) -> Status {
+pub(in crate::api) fn unsupported(option: &str, instead: &str) -> Status {
     status::unimplemented(reason::NOT_SUPPORTED, format!("this server does not support {option} yet; {instead}"))
 }

@@ -2,7 +2,8 @@
 
 use super::ledger::{Advance, Ledger};
 use crate::limits::{ACK_MAX_OUTCOMES, BATCH_MAX_ROWS, BATCH_TARGET_BYTES, MESSAGE_MAX_BYTES, RECEIPT_MAX_COERCIONS};
-use crate::payload::{Reject, RejectReason, RowReject, RuleBook};
+use crate::payload::values::row_reason;
+use crate::payload::{Reject, RowReject, RuleBook};
 use crate::pool::RowFate;
 use crate::proto::v1;
 
@@ -50,7 +51,7 @@ pub(super) fn rejects(committed_through: u64, batch_seq: u64, rejects: Vec<RowRe
 }
 
 /// One row that is not plainly written.
-pub(super) fn row_outcome(batch_seq: u64, row_index: u32, fate: RowFate) -> v1::RowOutcome {
+pub(in crate::api) fn row_outcome(batch_seq: u64, row_index: u32, fate: RowFate) -> v1::RowOutcome {
     match fate {
         RowFate::Rejected(Reject { reason, path, message, declared, found, hint, value }) => v1::RowOutcome {
             batch_seq,
@@ -84,25 +85,5 @@ pub(super) fn receipt(ledger: &Ledger, rules: &RuleBook) -> v1::Receipt {
         throttled_attempts: totals.throttled_attempts,
         coercions: coercions.map(|(path, rule, count)| (format!("{path}: {rule}"), count)).collect(),
         rate_limited_for: None,
-    }
-}
-
-fn row_reason(reason: RejectReason) -> v1::RowReason {
-    match reason {
-        RejectReason::TypeMismatch => v1::RowReason::TypeMismatch,
-        RejectReason::OutOfRange => v1::RowReason::OutOfRange,
-        RejectReason::Inexact => v1::RowReason::Inexact,
-        RejectReason::NullNotAllowed => v1::RowReason::NullNotAllowed,
-        RejectReason::NonFinite => v1::RowReason::NonFinite,
-        RejectReason::TooLong => v1::RowReason::TooLong,
-        RejectReason::UnknownField => v1::RowReason::UnknownField,
-        RejectReason::SurplusValue => v1::RowReason::SurplusValue,
-        RejectReason::KeyEmpty => v1::RowReason::KeyEmpty,
-        RejectReason::KeyTooLong => v1::RowReason::KeyTooLong,
-        RejectReason::ItemTooLarge => v1::RowReason::ItemTooLarge,
-        RejectReason::TooDeep => v1::RowReason::TooDeep,
-        RejectReason::DuplicateMapKey => v1::RowReason::DuplicateMapKey,
-        RejectReason::Malformed => v1::RowReason::Malformed,
-        RejectReason::BackendValidation => v1::RowReason::BackendValidation,
     }
 }

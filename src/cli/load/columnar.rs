@@ -10,8 +10,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
 
 use super::input::{Format, Input, Seekable};
+use super::prepare::{Settings, Survey};
 use super::source::{Block, Content, Kept, Origin, Source, arrow_to_rows};
-use super::{Settings, Survey};
 use crate::api::convert::schema_from_proto;
 use crate::cli::CliError;
 use crate::client::ClientError;

@@ -6,13 +6,11 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use indicatif::ProgressBar;
-use serde_json::json;
-
 use super::source::{Origin, Rejected};
 use crate::cli::{CliError, progress_bar};
 use crate::client::{Event, Outcome};
 use crate::payload::values::{Misfit, reason_name};
+use indicatif::ProgressBar;
 
 /// Rejected rows that the summary shows.
 const EXAMPLES: usize = 5;
@@ -138,7 +136,15 @@ impl State {
         *self.rejected_in.entry(outcome.batch).or_default() += 1;
         // The origin is there from before the batch was sent until it is acked, and outcomes come before that.
         let Some(origin) = self.origins.get(&outcome.batch) else { return };
-        let misfit = Misfit { path: outcome.field_path, reason: outcome.reason, message: outcome.message };
+        let misfit = Misfit {
+            path: outcome.field_path,
+            reason: outcome.reason,
+            message: outcome.message,
+            declared: outcome.declared_type.into(),
+            found: outcome.found_type.into(),
+            hint: outcome.hint.into(),
+            value: outcome.value.map(Into::into),
+        };
         let rejected = Rejected { number: origin.numbers[outcome.row], misfit, values: origin.values(outcome.row) };
         self.reject(rejected);
     }
@@ -149,17 +155,11 @@ impl State {
         self.report.rejected_rows += 1;
         *self.report.by_reason.entry(reason).or_default() += 1;
         if self.report.examples.len() < EXAMPLES {
-            let place = if misfit.path.is_empty() { String::new() } else { format!(", {}", misfit.path) };
-            self.report.examples.push(format!("row {number}{place}: {} ({reason})", misfit.message));
+            self.report.examples.push(format!("row {number}{}", misfit.placed_sentence()));
         }
         let Some(rejects) = self.rejects.as_mut().filter(|rejects| rejects.failed.is_none()) else { return };
-        let line = json!({
-            "row": number,
-            "reason": reason,
-            "field": misfit.path,
-            "message": misfit.message,
-            "values": values,
-        });
+        let mut line = misfit.json(number);
+        line["values"] = values;
         rejects.failed = writeln!(rejects.file, "{line}").err();
     }
 }

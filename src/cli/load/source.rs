@@ -9,34 +9,33 @@ use crate::api::convert::schema_from_proto;
 use crate::cli::CliError;
 use crate::cli::get::row_json;
 use crate::client::convert::{ConvertError, arrow_from_rows, rows_from_arrow, schema_from_arrow};
-use crate::payload::values;
 use crate::payload::values::Misfit;
 use crate::proto::v1::{Row, RowReason};
 
 /// Gives the rows of a file, block by block. Runs on a thread of its own.
-pub(super) trait Source: Send {
+pub(in crate::cli) trait Source: Send {
     /// The next block; `None` at the end. An error comes after the blocks before it, and ends the load.
     fn next(&mut self) -> Result<Option<Block>, CliError>;
 }
 
 /// Some rows.
-pub(super) struct Block {
+pub(in crate::cli) struct Block {
     /// What to send.
-    pub(super) content: Content,
+    pub(in crate::cli) content: Content,
     /// Where each row of `content` came from.
-    pub(super) origin: Origin,
+    pub(in crate::cli) origin: Origin,
     /// Rows that are not in `content`, because they cannot be sent.
-    pub(super) rejects: Vec<Rejected>,
+    pub(in crate::cli) rejects: Vec<Rejected>,
 }
 
 /// What to send.
-pub(super) enum Content {
+pub(in crate::cli) enum Content {
     Rows(Vec<Row>),
     Arrow(RecordBatch),
 }
 
 impl Content {
-    pub(super) fn rows(&self) -> usize {
+    pub(in crate::cli) fn rows(&self) -> usize {
         match self {
             Self::Rows(rows) => rows.len(),
             Self::Arrow(batch) => batch.num_rows(),
@@ -45,25 +44,25 @@ impl Content {
 }
 
 /// A row that was not accepted, by the loader or by the gateway.
-pub(super) struct Rejected {
+pub(in crate::cli) struct Rejected {
     /// The row's number in the file, from 1.
-    pub(super) number: u64,
+    pub(in crate::cli) number: u64,
     /// Why.
-    pub(super) misfit: Misfit,
+    pub(in crate::cli) misfit: Misfit,
     /// The row as the file has it; null where nobody asked for it.
-    pub(super) values: serde_json::Value,
+    pub(in crate::cli) values: serde_json::Value,
 }
 
 /// Where rows came from: their numbers, and their text where rejected rows are to be written.
-pub(super) struct Origin {
+pub(in crate::cli) struct Origin {
     /// Numbers of the rows in the file, from 1.
-    pub(super) numbers: Vec<u64>,
+    pub(in crate::cli) numbers: Vec<u64>,
     /// The rows as the file has them.
-    pub(super) kept: Kept,
+    pub(in crate::cli) kept: Kept,
 }
 
 /// Rows as the file has them.
-pub(super) enum Kept {
+pub(in crate::cli) enum Kept {
     /// Nobody asked for them.
     Nothing,
     /// Cells.
@@ -88,7 +87,7 @@ impl Origin {
     }
 
     /// A row as the file has it; null where it was not kept.
-    pub(super) fn values(&self, at: usize) -> serde_json::Value {
+    pub(in crate::cli) fn values(&self, at: usize) -> serde_json::Value {
         match &self.kept {
             Kept::Nothing => serde_json::Value::Null,
             Kept::Records { headers, records } => record_json(headers, &records[at]),
@@ -101,7 +100,7 @@ impl Origin {
     }
 }
 
-pub(super) fn record_json(headers: &[String], record: &csv::StringRecord) -> serde_json::Value {
+pub(in crate::cli) fn record_json(headers: &[String], record: &csv::StringRecord) -> serde_json::Value {
     headers.iter().zip(record).map(|(name, cell)| (name.clone(), cell.into())).collect::<serde_json::Map<_, _>>().into()
 }
 
@@ -113,7 +112,7 @@ fn arrow_json(row: &RecordBatch) -> Result<serde_json::Value, CliError> {
 }
 
 /// Rows that go as Arrow. Those that cannot are rejected, and the others go.
-pub(super) fn rows_to_arrow(
+pub(in crate::cli) fn rows_to_arrow(
     schema: &SchemaRef,
     mut rows: Vec<Row>,
     origin: &mut Origin,
@@ -131,7 +130,7 @@ pub(super) fn rows_to_arrow(
 }
 
 /// Columns that go as rows. Rows that cannot are rejected, and the others go.
-pub(super) fn arrow_to_rows(
+pub(in crate::cli) fn arrow_to_rows(
     mut batch: RecordBatch,
     origin: &mut Origin,
     rejects: &mut Vec<Rejected>,
@@ -151,7 +150,7 @@ pub(super) fn arrow_to_rows(
 
 fn reject(error: ConvertError, origin: &mut Origin, rejects: &mut Vec<Rejected>) -> Result<usize, CliError> {
     let Some(at) = error.row else { return Err(CliError::usage(error.to_string())) };
-    let misfit = values::Misfit { path: error.path, reason: RowReason::Inexact, message: error.message };
+    let misfit = Misfit::new(&error.path, RowReason::Inexact, error.message);
     rejects.push(origin.remove(at, misfit));
     Ok(at)
 }

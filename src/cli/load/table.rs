@@ -2,15 +2,23 @@
 
 use tonic::Code;
 
-use super::{LoadArgs, Looked, Mode, Survey};
+use super::LoadArgs;
+use super::prepare::{Looked, LookedAt, Mode, Survey};
 use crate::api::convert::{schema_to_proto, table_from_proto};
 use crate::cli::{CliError, bad_answer};
 use crate::client::{Client, ClientError};
 use crate::proto::v1;
 use crate::schema::{DataType, Field, TableDef, UnknownFields};
 
-pub(super) async fn existing(client: &Client, name: &str) -> Result<TableDef, CliError> {
-    let table = client.tables().get(name).await?.table.unwrap_or_default();
+pub(in crate::cli) async fn existing(client: &Client, name: &str) -> Result<TableDef, CliError> {
+    let table = match client.tables().get(name).await {
+        Err(error @ ClientError::Refused { code: Code::NotFound | Code::PermissionDenied, .. }) => {
+            let CliError { exit, message } = error.into();
+            let message = format!("{message}; if it is not there, make it by `forebay tables apply FILE`");
+            return Err(CliError { exit, message });
+        }
+        answer => answer?.table.unwrap_or_default(),
+    };
     table_from_proto("table", &table).map_err(bad_answer)
 }
 
@@ -18,8 +26,7 @@ pub(super) async fn existing(client: &Client, name: &str) -> Result<TableDef, Cl
 pub(super) async fn existing_or_new(
     client: &Client,
     args: &LoadArgs,
-    name: &str,
-    survey: &Survey,
+    LookedAt { name, survey, .. }: &LookedAt,
 ) -> Result<TableDef, CliError> {
     for column in &args.key {
         if !survey.columns.contains(column) {
@@ -29,7 +36,7 @@ pub(super) async fn existing_or_new(
             )));
         }
     }
-    let table = match client.tables().get(&args.table).await {
+    let table = match client.tables().get(&args.input.table).await {
         // The gateway does not say which: creating it will.
         Err(ClientError::Refused { code: Code::NotFound | Code::PermissionDenied, .. }) => {
             let is_variant =
@@ -49,7 +56,7 @@ pub(super) async fn existing_or_new(
     if key != args.key {
         return Err(CliError::usage(format!(
             "the table {} is there with the key {}, not {}",
-            args.table,
+            args.input.table,
             key.join(","),
             args.key.join(",")
         )));
@@ -65,7 +72,7 @@ fn new_table(args: &LoadArgs, survey: &Survey) -> v1::Table {
     let (partition, sort) = args.key.split_at(args.key.len().min(1));
     let key = v1::Key { partition: partition.to_vec(), sort: sort.to_vec(), ..v1::Key::default() };
     v1::Table {
-        name: args.table.clone(),
+        name: args.input.table.clone(),
         schema: Some(schema_to_proto(&schema)),
         key: Some(key),
         ..v1::Table::default()

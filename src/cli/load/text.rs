@@ -1,4 +1,5 @@
-//! CSV and NDJSON: looked at beforehand for structure, columns and types; then read row by row into the declared types.
+//! CSV and NDJSON: looked at beforehand for structure, columns and types; then read row by row into the declared
+//! types, by the table's mode.
 //!
 //! A file whose structure is broken is refused before anything is sent. Of a stream only the start can be looked at: a broken
 //! line further on ends the load there. A cell that does not fit its type only rejects its row.
@@ -11,10 +12,11 @@ use serde_json::value::RawValue;
 
 use super::infer::{JsonColumn, TextColumn, schema_of, see_members};
 use super::input::{ByteSource, Input};
+use super::prepare::{Settings, Survey};
 use super::source::{Block, Content, Kept, Origin, Rejected, Source, record_json, rows_to_arrow};
-use super::{Settings, Survey};
 use crate::cli::CliError;
-use crate::payload::values::json::{Members, from_raw};
+use crate::payload::values::fit::Fit;
+use crate::payload::values::json::{Members, UNKNOWN_FIELD, from_raw};
 use crate::payload::values::{Misfit, text};
 use crate::proto::v1::{Row, RowReason, Value};
 use crate::schema::{Field, Schema};
@@ -142,7 +144,7 @@ pub(super) struct TextSource {
     name: String,
     /// The session's columns: the header's for CSV, the table's for NDJSON.
     fields: Vec<Field>,
-    drop_unknown: bool,
+    fit: Fit,
     /// Set where rows go as Arrow.
     arrow: Option<SchemaRef>,
     keep: bool,
@@ -183,7 +185,7 @@ impl TextSource {
             lines,
             name,
             fields,
-            drop_unknown: settings.drop_unknown,
+            fit: settings.fit,
             arrow: settings.arrow.clone(),
             keep: settings.keep,
             batch_rows: settings.batch_rows,
@@ -199,9 +201,10 @@ impl TextSource {
                 if !reader.read_record(&mut record).map_err(|error| csv_error(&self.name, &error))? {
                     return Ok(None);
                 }
+                let fit = self.fit;
                 let cell = |(field, cell): (&Field, &str)| match cell {
                     "" => Ok(Value::default()),
-                    cell => text::parse(&field.name, cell, &field.data_type),
+                    cell => text::read(&field.name, cell, &field.data_type, fit),
                 };
                 let values = self.fields.iter().zip(&record).map(cell).collect();
                 Ok(Some(Line { values, record: self.keep.then_some(record), line: None }))
@@ -209,7 +212,7 @@ impl TextSource {
             TextLines::Ndjson(lines) => {
                 let Some((number, line)) = lines.next_line()? else { return Ok(None) };
                 let members = members(&self.name, number, &line)?;
-                let values = row_values(&self.fields, &members, self.drop_unknown);
+                let values = row_values(&self.fields, &members, self.fit);
                 Ok(Some(Line { values, record: None, line: self.keep.then_some(line) }))
             }
         }
@@ -217,7 +220,7 @@ impl TextSource {
 }
 
 /// A row of JSON by the session's columns. A column that is there twice counts once, the last, as in any JSON reader.
-fn row_values(fields: &[Field], Members(members): &Members<'_>, drop_unknown: bool) -> Result<Vec<Value>, Misfit> {
+fn row_values(fields: &[Field], Members(members): &Members<'_>, fit: Fit) -> Result<Vec<Value>, Misfit> {
     let mut values = vec![Value::default(); fields.len()];
     for (at, (name, raw)) in members.iter().enumerate() {
         let known = match fields.get(at) {
@@ -226,11 +229,11 @@ fn row_values(fields: &[Field], Members(members): &Members<'_>, drop_unknown: bo
         };
         let raw: &RawValue = raw;
         match known {
-            Some(at) => values[at] = from_raw(name, raw, &fields[at].data_type, drop_unknown)?,
-            None if drop_unknown => {}
+            Some(at) => values[at] = from_raw(name, raw, &fields[at].data_type, fit)?,
+            None if fit.drop_unknown => {}
             None => {
-                let message = "the table has no such column".to_owned();
-                return Err(Misfit { path: name.clone(), reason: RowReason::UnknownField, message });
+                let misfit = Misfit::new(name, RowReason::UnknownField, "the table has no such column");
+                return Err(misfit.hint(UNKNOWN_FIELD));
             }
         }
     }

@@ -488,10 +488,11 @@ impl Leaf {
             .hint("shorten the text, or let the column be a longer varchar or a string"))
     }
 
-    /// The type of a value in words: what the session declares, where the value is of that kind.
+    /// The type of a rejected value in words: what the session declares, where the value is of that kind. What does not fit the
+    /// declared type is none of that type, whatever the session says.
     fn found_type(&self, kind: ValueKind) -> &str {
         match &self.incoming {
-            Some(incoming) if incoming.kind == kind => &incoming.name,
+            Some(incoming) if incoming.kind == kind && incoming.name != self.declared => &incoming.name,
             _ => kind.name(),
         }
     }

@@ -1,7 +1,8 @@
 //! JSON, read as the declared type and written from it.
 //!
-//! Reading works on the raw text of each value, so that a decimal or a large integer keeps its digits. A JSON string is
-//! accepted for what JSON has no form of its own for (decimals, dates, times, bytes), never for a number or a boolean.
+//! Reading works on the raw text of each value, so that a decimal or a large integer keeps its digits. A JSON string is an
+//! exact literal of what JSON has no form of its own for (decimals, dates, times, bytes), never of a number or a boolean;
+//! what becomes of values that are none is for [`Fit`] to say. Paths are those that the gateway uses.
 
 use std::fmt;
 
@@ -10,6 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::fit::{Fit, number_for};
 use super::{Misfit, text};
 use crate::limits::{NESTING_MAX_LEVELS, NUMBER_MAX_DIGITS};
 use crate::payload::number::{self, Decimal};
@@ -43,76 +45,103 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
     }
 }
 
-/// Reads a JSON value as a value of the type. With `drop_unknown`, fields that a struct does not have are left out.
-pub(crate) fn from_raw(path: &str, raw: &RawValue, data_type: &DataType, drop_unknown: bool) -> Result<Value, Misfit> {
+/// Reads a JSON value as a value of the type.
+pub(crate) fn from_raw(path: &str, raw: &RawValue, data_type: &DataType, fit: Fit) -> Result<Value, Misfit> {
     let json = raw.get();
-    let mismatch = |what: &str| Misfit::of_type(path, what, data_type);
+    // The text was checked to be JSON when its line was read, here and below.
+    let broken = |_| Misfit::of_type(path, "the text", data_type);
     let kind = match (json.as_bytes().first(), data_type) {
         (Some(b'n'), _) => return Ok(Value::default()),
         (_, DataType::Variant) => return natural(path, json, 1),
-        (Some(b'"'), DataType::String | DataType::Char(_) | DataType::Varchar(_)) => Kind::StringValue(unquote(json)),
-        (
-            Some(b'"'),
-            DataType::Decimal { .. } | DataType::Binary | DataType::Date | DataType::Timestamp | DataType::TimestampNtz,
-        ) => return text::parse(path, &unquote(json), data_type),
-        (Some(b'"'), DataType::Float | DataType::Double) => match unquote(json).as_str() {
-            // JSON has no other way to write these; whether they are stored is the table's to say.
-            name @ ("NaN" | "Infinity" | "-Infinity") => return text::parse(path, name, data_type),
-            _ => return Err(mismatch("a text")),
-        },
-        (Some(b'"'), _) => return Err(mismatch("a text")),
-        (Some(b't' | b'f'), DataType::Boolean) => Kind::BoolValue(json == "true"),
-        (Some(b't' | b'f'), _) => return Err(mismatch("a boolean")),
         (Some(b'['), DataType::Array { element, .. }) => {
-            // The text was checked to be JSON when its line was read, here and below.
-            let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(|_| mismatch("the value"))?;
-            let one = |(at, raw): (usize, &&RawValue)| from_raw(&format!("{path}[{at}]"), raw, element, drop_unknown);
+            let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(broken)?;
+            let one = |(at, raw): (usize, &&RawValue)| from_raw(&format!("{path}[{at}]"), raw, element, fit);
             Kind::ListValue(ListValue { values: elements.iter().enumerate().map(one).collect::<Result<_, _>>()? })
         }
-        (Some(b'['), _) => return Err(mismatch("an array")),
         (Some(b'{'), DataType::Map { key, value, .. }) => {
-            let Members(members) = serde_json::from_str(json).map_err(|_| mismatch("the value"))?;
-            let one = |(name, raw): (String, &RawValue)| {
-                let path = format!("{path}{{{name}}}");
+            let Members(members) = serde_json::from_str(json).map_err(broken)?;
+            let one = |(at, (name, raw)): (usize, (String, &RawValue))| {
                 Ok(MapEntry {
-                    key: Some(text::parse(&path, &name, key)?),
-                    value: Some(from_raw(&path, raw, value, drop_unknown)?),
+                    key: Some(text::read(&format!("{path}[{at}].key"), &name, key, fit)?),
+                    value: Some(from_raw(&format!("{path}[{at}].value"), raw, value, fit)?),
                 })
             };
-            Kind::MapValue(MapValue { entries: members.into_iter().map(one).collect::<Result<_, _>>()? })
+            Kind::MapValue(MapValue {
+                entries: members.into_iter().enumerate().map(one).collect::<Result<_, Misfit>>()?,
+            })
         }
         (Some(b'{'), DataType::Struct(fields)) => {
-            let Members(members) = serde_json::from_str(json).map_err(|_| mismatch("the value"))?;
+            let Members(members) = serde_json::from_str(json).map_err(broken)?;
             let mut values = vec![Value::default(); fields.len()];
             for (name, raw) in members {
                 let path = format!("{path}.{name}");
                 match fields.iter().position(|field| field.name == name) {
-                    Some(at) => values[at] = from_raw(&path, raw, &fields[at].data_type, drop_unknown)?,
-                    None if drop_unknown => {}
+                    Some(at) => values[at] = from_raw(&path, raw, &fields[at].data_type, fit)?,
+                    None if fit.drop_unknown => {}
                     None => {
-                        let message = "the schema has no such field".to_owned();
-                        return Err(Misfit::new(&path, RowReason::UnknownField, message));
+                        let misfit = Misfit::new(&path, RowReason::UnknownField, "the struct has no such field");
+                        return Err(misfit.hint(UNKNOWN_FIELD));
                     }
                 }
             }
             Kind::StructValue(StructValue { values })
         }
-        (Some(b'{'), _) => return Err(mismatch("an object")),
-        (
-            _,
-            DataType::Byte
-            | DataType::Short
-            | DataType::Integer
-            | DataType::Long
-            | DataType::Float
-            | DataType::Double
-            | DataType::Decimal { .. }
-            | DataType::DayTimeInterval
-            | DataType::YearMonthInterval,
-        ) => return text::parse(path, json, data_type),
-        _ => return Err(mismatch("a number")),
+        (Some(b'['), _) => return Err(Misfit::of_type(path, "a list", data_type)),
+        (Some(b'{'), _) => return Err(Misfit::of_type(path, "a map", data_type)),
+        (first, DataType::Array { .. } | DataType::Map { .. } | DataType::Struct(_)) => {
+            let found = match first {
+                Some(b'"') => "text",
+                Some(b't' | b'f') => "a boolean",
+                _ => "a number",
+            };
+            return Err(Misfit::of_type(path, found, data_type));
+        }
+        (Some(b'"'), scalar) => return from_text(path, unquote(json), scalar, fit),
+        (Some(b't' | b'f'), DataType::Boolean) => Kind::BoolValue(json == "true"),
+        (Some(b't' | b'f'), scalar) => return fit.settle(path, Kind::BoolValue(json == "true"), scalar),
+        (_, scalar) => return from_number(path, json, scalar, fit),
     };
     Ok(Value { kind: Some(kind) })
+}
+
+/// What to do about a field that a table does not have.
+pub(crate) const UNKNOWN_FIELD: &str =
+    "leave it out, add it to the table, or let the table have `unknown_fields: drop`";
+
+/// A JSON string for a scalar.
+fn from_text(path: &str, text: String, data_type: &DataType, fit: Fit) -> Result<Value, Misfit> {
+    match data_type {
+        DataType::String | DataType::Char(_) | DataType::Varchar(_) => {
+            Ok(Value { kind: Some(Kind::StringValue(text)) })
+        }
+        DataType::Decimal { .. } | DataType::Binary | DataType::Date | DataType::Timestamp | DataType::TimestampNtz => {
+            text::read(path, &text, data_type, fit)
+        }
+        // JSON has no other way to write these; whether they are stored is the table's to say.
+        DataType::Float | DataType::Double if matches!(&*text, "NaN" | "Infinity" | "-Infinity") => {
+            text::parse(path, &text, data_type)
+        }
+        _ => fit.settle(path, Kind::StringValue(text), data_type),
+    }
+}
+
+/// A JSON number for a scalar.
+fn from_number(path: &str, json: &str, data_type: &DataType, fit: Fit) -> Result<Value, Misfit> {
+    match data_type {
+        DataType::Byte
+        | DataType::Short
+        | DataType::Integer
+        | DataType::Long
+        | DataType::Float
+        | DataType::Double
+        | DataType::Decimal { .. } => {
+            text::parse(path, json, data_type).or_else(|_| fit.settle(path, number_for(json, data_type), data_type))
+        }
+        // As a literal it is microseconds or months; a cast would take it for seconds or years.
+        DataType::DayTimeInterval | DataType::YearMonthInterval => text::parse(path, json, data_type)
+            .or_else(|_| fit.settle(path, Kind::StringValue(json.to_owned()), data_type)),
+        _ => fit.settle(path, number_for(json, data_type), data_type),
+    }
 }
 
 fn unquote(json: &str) -> String {
@@ -239,7 +268,7 @@ mod tests {
     use crate::schema::Field;
 
     fn read(json: &str, data_type: &DataType) -> Result<Value, Misfit> {
-        from_raw("c", serde_json::from_str(json).unwrap(), data_type, false)
+        from_raw("c", serde_json::from_str(json).unwrap(), data_type, Fit::STRICT)
     }
 
     fn nested() -> DataType {
@@ -276,13 +305,18 @@ mod tests {
 
     #[test]
     fn a_misfit_names_the_path() {
-        let misfit = read(r#"{"counters": {"x": 1}}"#, &nested()).unwrap_err();
-        assert_eq!((misfit.path.as_str(), misfit.reason), ("c.counters{x}", RowReason::TypeMismatch));
+        let misfit = read(r#"{"counters": {"7": 1, "x": 1}}"#, &nested()).unwrap_err();
+        assert_eq!((misfit.path.as_str(), misfit.reason), ("c.counters[1].key", RowReason::TypeMismatch));
+        let misfit = read(r#"{"counters": {"7": "x"}}"#, &nested()).unwrap_err();
+        assert_eq!((misfit.path.as_str(), misfit.reason), ("c.counters[0].value", RowReason::TypeMismatch));
+        let misfit = read(r#"{"amounts": [1, 1.234]}"#, &nested()).unwrap_err();
+        assert_eq!((misfit.path.as_str(), misfit.reason), ("c.amounts[1]", RowReason::Inexact));
         let misfit = read(r#"{"speed": 1}"#, &nested()).unwrap_err();
         assert_eq!((misfit.path.as_str(), misfit.reason), ("c.speed", RowReason::UnknownField));
-        assert_eq!(read("\"5\"", &DataType::Long).unwrap_err().message, "a text is no bigint");
-        assert_eq!(read("5", &DataType::String).unwrap_err().message, "a number is no string");
-        assert_eq!(read("true", &DataType::Long).unwrap_err().message, "a boolean is no bigint");
+        let message = |json, data_type| read(json, data_type).unwrap_err().message;
+        assert_eq!(message("\"5\"", &DataType::Long), "string does not fit the declared type bigint");
+        assert_eq!(message("5", &DataType::String), "bigint does not fit the declared type string");
+        assert_eq!(message("true", &DataType::Long), "boolean does not fit the declared type bigint");
     }
 
     #[test]

@@ -3,13 +3,31 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::fit::Fit;
 use super::{Misfit, json};
 use crate::payload::number::{Decimal, MICROS_PER_SECOND, date_text, parse_date, parse_timestamp, timestamp_text};
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{RowReason, Value};
 use crate::schema::DataType;
 
-/// Reads a text as a value of the type. What is empty is the caller's to decide.
+/// Reads a text as a value of the type, by the table's mode. What is empty is the caller's to decide.
+pub(crate) fn read(path: &str, text: &str, data_type: &DataType, fit: Fit) -> Result<Value, Misfit> {
+    match data_type {
+        DataType::Variant | DataType::Array { .. } | DataType::Map { .. } | DataType::Struct(_) => {
+            match serde_json::from_str(text) {
+                Ok(raw) => json::from_raw(path, raw, data_type, fit),
+                // Text that is not JSON is a fine variant.
+                Err(_) if matches!(data_type, DataType::Variant) => {
+                    Ok(Value { kind: Some(Kind::StringValue(text.to_owned())) })
+                }
+                Err(_) => Err(Misfit::of_type(path, "text", data_type).hint("expected JSON")),
+            }
+        }
+        scalar => parse(path, text, scalar).or_else(|_| fit.settle_text(path, text, scalar)),
+    }
+}
+
+/// Reads a text as an exact literal of the type. What is empty is the caller's to decide.
 pub(crate) fn parse(path: &str, text: &str, data_type: &DataType) -> Result<Value, Misfit> {
     let mismatch = |expected: &str| {
         let message = format!("the text is no {data_type}; expected {expected}");
@@ -78,14 +96,7 @@ pub(crate) fn parse(path: &str, text: &str, data_type: &DataType) -> Result<Valu
             Kind::TimestampNtzMicros(micros.ok_or_else(|| mismatch("a time without a zone, like 2026-01-31T12:00:00"))?)
         }
         DataType::Variant | DataType::Array { .. } | DataType::Map { .. } | DataType::Struct(_) => {
-            return match serde_json::from_str(text) {
-                Ok(raw) => json::from_raw(path, raw, data_type, false),
-                // Text that is not JSON is a fine variant.
-                Err(_) if matches!(data_type, DataType::Variant) => {
-                    Ok(Value { kind: Some(Kind::StringValue(text.to_owned())) })
-                }
-                Err(_) => Err(mismatch("JSON")),
-            };
+            return read(path, text, data_type, Fit::STRICT);
         }
     };
     Ok(Value { kind: Some(kind) })
