@@ -34,7 +34,7 @@ use forebay::store::{Attr, Item, WriteOp};
 use prost::Message as _;
 
 const DDL: &str = "id STRING NOT NULL, n BIGINT NOT NULL, d DOUBLE, m DECIMAL(20, 3), b BINARY, yes BOOLEAN, day DATE, at TIMESTAMP, \
-                   wall TIMESTAMP_NTZ, word VARCHAR(20), list ARRAY<ARRAY<BIGINT>>, map MAP<STRING, BIGINT>, \
+                   wall TIMESTAMP_NTZ, word VARCHAR(30), list ARRAY<ARRAY<BIGINT>>, map MAP<STRING, BIGINT>, \
                    s STRUCT<a: STRING, b: ARRAY<STRUCT<c: DOUBLE>>>, texts ARRAY<STRING> OPTIONS (as_set = true), v VARIANT, \
                    dt INTERVAL DAY TO SECOND, ym INTERVAL YEAR TO MONTH";
 /// Samples that are kept of one entry point.
@@ -298,9 +298,9 @@ fn damage(random: &mut fastrand::Rng, input: &mut Vec<u8>, other: &[u8]) {
     const WORDS: [i64; 12] = [0, 1, -1, 2, 7, 127, 255, 4096, i32::MAX as i64, i32::MIN as i64, i64::MAX, i64::MIN];
     for _ in 0..random.usize(1..4) {
         if input.is_empty() {
-            input.extend_from_slice(other);
+            input.push(random.u8(..));
         }
-        let at = random.usize(..input.len().max(1));
+        let at = random.usize(..input.len());
         let length = random.usize(..=(input.len() - at).min(32));
         match random.u8(..7) {
             0 => input[at] ^= 1 << random.u8(..8),
