@@ -8,6 +8,7 @@
 //! A second in `cargo test`; FOREBAY_FUZZ_SECONDS for each entry point, and FOREBAY_FUZZ_SEED, make it longer and another.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "it runs for a time, and says how far it came")]
 
 use std::collections::HashSet;
 use std::sync::Arc;
