@@ -257,6 +257,36 @@ async fn columnar_files_keep_their_types_by_either_payload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_spark_wrote_brings_the_types_that_parquet_does_not_tell() {
+    let shell = Shell::start().await;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/types/spark.parquet");
+    let said = shell.run(&["load", file, "--table", "spark", "--create", "--key", "id", "--json"]).await;
+    assert_eq!((said.code, &said.json()["acked"]), (0, &json!(5)), "{}", said.stderr);
+    let ddl = shell.run(&["tables", "get", "spark", "--ddl"]).await.stdout;
+    for column in
+        ["v VARIANT", "ym INTERVAL YEAR TO MONTH", "dt INTERVAL DAY TO SECOND", "ts TIMESTAMP,", "small TINYINT"]
+    {
+        assert!(ddl.contains(column), "{column}: {ddl}");
+    }
+    let row = shell.run(&["get", "spark", "3", "--json"]).await.json();
+    let expected = json!({
+        "id": "3",
+        "small": 3,
+        "v": { "n": 3, "t": ["x", 1.5] },
+        "ym": 14,
+        "dt": 93_784_500_000_i64,
+        "ntz": "2024-02-29T12:00:00",
+        "ts": "2024-02-29T12:00:00.123456Z",
+        "tss": ["2024-02-29T12:00:00Z"],
+        "m": { "a": [{ "hr": 60 }] },
+        "d": "1.25",
+        "day": "1969-12-31",
+        "b": "AP8=",
+    });
+    assert_eq!(row["row"], expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn json_lines_keep_nested_values_and_long_decimals() {
     let shell = Shell::start().await;
     let lines = r#"{"id": "a", "geo": {"lat": 1.5, "tags": ["x", null]}, "n": 9007199254740993}

@@ -10,6 +10,7 @@ mod input;
 mod prepare;
 mod report;
 mod source;
+mod spark_file;
 mod table;
 mod text;
 

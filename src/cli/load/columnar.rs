@@ -6,16 +6,18 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_schema::{ArrowError, SchemaRef};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::file::reader::ChunkReader;
 
 use super::input::{Format, Input, Seekable};
 use super::prepare::{Settings, Survey};
 use super::source::{Block, Content, Kept, Origin, Source, arrow_to_rows};
+use super::spark_file::SparkFile;
 use crate::api::convert::schema_from_proto;
 use crate::cli::CliError;
 use crate::client::ClientError;
 use crate::client::convert::schema_from_arrow;
+use crate::payload::arrow::SparkError;
 
 /// Record batches, one after the other.
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
@@ -24,6 +26,8 @@ type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 pub(super) struct Columnar {
     name: String,
     schema: SchemaRef,
+    /// What Spark says of a file that it wrote.
+    spark: Option<SparkFile>,
     rows: Option<u64>,
     batches: Batches,
 }
@@ -46,11 +50,17 @@ impl Columnar {
             let text = text.strip_prefix("Parquet error: ").unwrap_or(&text);
             CliError::usage(format!("{name} is not a Parquet file that can be read: {text}"))
         };
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(fail)?;
-        let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
+        let mut metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).map_err(fail)?;
+        let spark = SparkFile::of(metadata.schema());
+        if let Some(spark) = &spark {
+            let options = ArrowReaderOptions::new().with_schema(Arc::new(spark.read_as(metadata.schema())));
+            metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options).map_err(fail)?;
+        }
+        let rows = u64::try_from(metadata.metadata().file_metadata().num_rows()).ok();
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata);
         let schema = Arc::clone(builder.schema());
         let reader = builder.with_batch_size(batch_rows).build().map_err(fail)?;
-        Ok(Self { name, schema, rows, batches: Box::new(reader) })
+        Ok(Self { name, schema, spark, rows, batches: Box::new(reader) })
     }
 
     fn arrow(name: String, mut bytes: impl Read + Seek + Send + 'static) -> Result<Self, CliError> {
@@ -67,7 +77,7 @@ impl Columnar {
             let reader = StreamReader::try_new(bytes, None).map_err(fail)?;
             (reader.schema(), Box::new(reader))
         };
-        Ok(Self { name, schema, rows: None, batches })
+        Ok(Self { name, spark: None, schema, rows: None, batches })
     }
 
     /// What the file says of itself.
@@ -76,11 +86,25 @@ impl Columnar {
         let schema = schema.map_err(|error| CliError::usage(format!("{}: {error}", self.name)))?;
         let schema = schema_from_proto("columns", &schema)
             .map_err(|error| CliError::usage(format!("{}: {error}", self.name)))?;
+        let refined = match &self.spark {
+            None => schema.clone(),
+            Some(spark) => spark.refined(&self.schema).map_err(|error| {
+                let hint = match &error {
+                    SparkError::Types { spark, .. } if spark == "variant" => {
+                        "; a variant must be written whole (spark.sql.variant.writeShredding.enabled=false)"
+                    }
+                    _ => "",
+                };
+                CliError::usage(format!("{}: {error}{hint}", self.name))
+            })?,
+        };
         // Notes of whoever wrote the file (pandas writes kilobytes) are nothing to the gateway.
         let bare = arrow_schema::Schema::new(self.schema.fields().clone());
         Ok(Survey {
             columns: schema.fields.iter().map(|field| field.name.clone()).collect(),
-            schema,
+            schema: refined,
+            own: schema,
+            spark: self.spark.as_ref().map(|spark| spark.json.clone()),
             arrow: Some(Arc::new(bare)),
             rows: self.rows,
         })

@@ -49,8 +49,12 @@ pub(super) enum Mode {
 pub(super) struct Survey {
     /// Its columns; for NDJSON those seen.
     pub(super) columns: Vec<String>,
-    /// Their types: the file's own, or the narrowest that take what was seen.
+    /// Their types: the file's, with what Spark says of them, or the narrowest that take what was seen.
     pub(super) schema: Schema,
+    /// The types that the file's values have by themselves, without Spark's word.
+    pub(super) own: Schema,
+    /// Spark's schema, where the file has it.
+    pub(super) spark: Option<String>,
     /// The schema of a columnar file.
     pub(super) arrow: Option<SchemaRef>,
     /// Its rows, where that is known.
@@ -127,7 +131,10 @@ impl LookedAt {
             (None, true) => Some(Arc::new(schema_to_arrow(&columns).map_err(ClientError::from)?)),
         };
         let open = match &arrow {
-            Some(schema) => open.arrow(Arc::clone(schema)),
+            Some(schema) => match survey.spark {
+                Some(json) => open.arrow(Arc::clone(schema)).open(|open| open.spark_schema_json = json),
+                None => open.arrow(Arc::clone(schema)),
+            },
             None => open.columns(columns),
         };
         let fit = Fit {

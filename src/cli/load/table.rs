@@ -124,7 +124,7 @@ pub(super) fn session_fields(looked: &Looked, survey: &Survey, table: &TableDef)
     let mut fields: Vec<Field> = match looked {
         Looked::Csv(_) => survey.columns.iter().map(of_table).collect(),
         Looked::Ndjson(_) => table.schema.fields.clone(),
-        Looked::Columnar(_) => survey.schema.fields.clone(),
+        Looked::Columnar(_) => survey.own.fields.clone(),
     };
     fields.iter_mut().for_each(relax);
     fields

@@ -84,7 +84,14 @@ pub(super) fn survey_csv(input: &Input, infer: bool) -> Result<Survey, CliError>
     }
     let field = |(name, column): (&String, &TextColumn)| Field::new(name, column.data_type(), true);
     let schema = Schema { fields: headers.iter().zip(&columns).map(field).collect() };
-    Ok(Survey { columns: headers, schema, arrow: None, rows: input.is_seen_whole().then_some(rows) })
+    Ok(Survey {
+        columns: headers,
+        own: schema.clone(),
+        schema,
+        spark: None,
+        arrow: None,
+        rows: input.is_seen_whole().then_some(rows),
+    })
 }
 
 /// Looks at an NDJSON file.
@@ -99,7 +106,14 @@ pub(super) fn survey_ndjson(input: &Input) -> Result<Survey, CliError> {
     }
     let names = columns.iter().map(|(name, _)| name.clone()).collect();
     let schema = schema_of(&columns);
-    Ok(Survey { columns: names, schema, arrow: None, rows: input.is_seen_whole().then_some(rows) })
+    Ok(Survey {
+        columns: names,
+        own: schema.clone(),
+        schema,
+        spark: None,
+        arrow: None,
+        rows: input.is_seen_whole().then_some(rows),
+    })
 }
 
 fn members<'a>(name: &str, line_number: u64, line: &'a str) -> Result<Members<'a>, CliError> {

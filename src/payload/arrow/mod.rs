@@ -39,7 +39,7 @@ use self::columns::Column;
 use self::guard::{CheckedMessages, arrow_error, check_batch, malformed};
 pub use self::schema::IncomingArrow;
 use self::shape::{Compiler, Shape};
-pub use self::spark::SparkError;
+pub use self::spark::{SparkError, refine};
 use super::PayloadError;
 use super::chunk::{Chunk, ChunkBuilder};
 use super::item::ItemWriter;

@@ -3,7 +3,8 @@
 //! Arrow has no `char(n)`, no variant and no user-defined types, and says nothing reliable about nullability; Spark's own
 //! schema does. So Spark's type is the column's wherever the Arrow type is what Spark ships it as, and the two must
 //! otherwise be of the same column. Columns and fields are matched by name and stay in Arrow's order, which is that of the
-//! batches. Pure; the caller is [`super::IncomingArrow::refine`].
+//! batches. Pure; the callers are [`super::IncomingArrow::refine`], and the
+//! command line for files that Spark wrote.
 //!
 //! An interval may also come as the bare integer that it is stored as (writers without interval types do that): the Arrow field is then
 //! given the interval's type, whose values lie in memory in the same way.
@@ -47,7 +48,7 @@ pub enum SparkError {
 }
 
 /// The columns, with Spark's types and nullability in Arrow's order, and the Arrow schema that carries them.
-pub(super) fn refine(spark: &Schema, arrow: &ArrowSchema) -> Result<(Schema, ArrowSchema), SparkError> {
+pub fn refine(spark: &Schema, arrow: &ArrowSchema) -> Result<(Schema, ArrowSchema), SparkError> {
     let (fields, carriers) = refine_fields("", &spark.fields, arrow.fields())?;
     Ok((Schema { fields }, ArrowSchema::new(carriers)))
 }
