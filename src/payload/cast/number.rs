@@ -114,7 +114,7 @@ pub(in crate::payload) fn decimal(found: Found<'_>, mode: Mode, precision: u8, s
         Found::Float(value) => of_double(f64::from(value), mode)?,
         Found::Double(value) => of_double(value, mode)?,
         Found::Boolean(value) => Decimal { unscaled: value.into(), scale: 0 },
-        Found::Text(text) => parse::decimal(text)?,
+        Found::Text(text) => parse::decimal(text, scale.into())?,
         // Spark goes through the double.
         Found::Timestamp(_) => of_double(double(found, mode)?, mode)?,
         Found::DayTime(micros) => Decimal { unscaled: micros.into(), scale: 6 },

@@ -305,7 +305,11 @@ impl Leaf {
 
     /// A decimal as text.
     pub fn put_decimal_text(&self, writer: &mut ItemWriter, text: &str) -> Put {
-        let value = Decimal::parse(text).ok_or_else(|| {
+        let value = match self.kind {
+            Kind::Decimal { scale, .. } if !self.mode.is_strict() => Decimal::parse_rounded(text, scale.into()),
+            _ => Decimal::parse(text),
+        };
+        let value = value.ok_or_else(|| {
             Reject::new(Reason::OutOfRange, "the decimal's text is not a number of at most 38 significant digits")
                 .of_types(&self.declared, ValueKind::Decimal.name())
                 .hint("send decimals as text such as -12.50")
