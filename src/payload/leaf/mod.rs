@@ -418,6 +418,7 @@ impl Leaf {
             Kind::Double { non_finite } => {
                 let value = number::double(found, mode)?;
                 if !value.is_finite() {
+                    Self::check_overflow(found)?;
                     return Ok(self.out_non_finite(writer, non_finite, value)?);
                 }
                 if !out::is_in_range(value) {
@@ -428,6 +429,7 @@ impl Leaf {
             Kind::Float { non_finite } => {
                 let value = number::float(found, mode)?;
                 if !value.is_finite() {
+                    Self::check_overflow(found)?;
                     return Ok(self.out_non_finite(writer, non_finite, f64::from(value))?);
                 }
                 Ok(self.out_finite_float(writer, value)?)
@@ -446,6 +448,11 @@ impl Leaf {
                 // Spark: as many bytes as the integer's type has, the most significant first.
                 Found::Integer(value) => {
                     let width = self.incoming.as_ref().map_or(8, |incoming| incoming.width_bytes);
+                    // The session says how wide its integers are, and the wire does not keep it to that.
+                    let surplus_bits = 64 - 8 * width;
+                    if (value << surplus_bits) >> surplus_bits != value {
+                        return Err(Misfit::OutOfRange.into());
+                    }
                     Ok(self.out_binary(writer, &value.to_be_bytes()[8 - width..])?)
                 }
                 _ => Err(Misfit::NoCast.into()),
@@ -466,6 +473,11 @@ impl Leaf {
                 Ok(self.out_ttl(writer, seconds)?)
             }
         }
+    }
+
+    /// Refuses a finite number that is infinite as a float: `non_finite` is for what was not finite before.
+    fn check_overflow(found: Found<'_>) -> Result<(), Misfit> {
+        if number::is_finite(found) { Err(Misfit::OutOfRange) } else { Ok(()) }
     }
 
     /// A decimal with the zeros at its end that the session's type has and its wire form need not have.
