@@ -305,16 +305,22 @@ impl Leaf {
 
     /// A decimal as text.
     pub fn put_decimal_text(&self, writer: &mut ItemWriter, text: &str) -> Put {
-        let value = match self.kind {
+        if let Some(value) = Decimal::parse(text) {
+            return self.put_decimal(writer, value);
+        }
+        // More digits than a number here has may still be rounded to those of the column.
+        let rounded = match self.kind {
             Kind::Decimal { scale, .. } if !self.mode.is_strict() => Decimal::parse_rounded(text, scale.into()),
-            _ => Decimal::parse(text),
+            _ => None,
         };
-        let value = value.ok_or_else(|| {
+        let value = rounded.ok_or_else(|| {
             Reject::new(Reason::OutOfRange, "the decimal's text is not a number of at most 38 significant digits")
                 .of_types(&self.declared, ValueKind::Decimal.name())
                 .hint("send decimals as text such as -12.50")
         })?;
-        self.put_decimal(writer, value)
+        let put = self.put_decimal(writer, value)?;
+        writer.coerced(self.rules.cut());
+        Ok(put)
     }
 
     /// Text.
@@ -435,7 +441,12 @@ impl Leaf {
                 Ok(self.out_finite_float(writer, value)?)
             }
             Kind::Decimal { precision, scale } => {
-                Ok(self.out_decimal(writer, number::decimal(found, mode, precision, scale)?)?)
+                let fitted = number::decimal(found, mode, precision, scale)?;
+                let put = self.out_decimal(writer, fitted)?;
+                if matches!(found, Found::Decimal(value) if value.normalized() != fitted.normalized()) {
+                    writer.coerced(self.rules.cut());
+                }
+                Ok(put)
             }
             Kind::Text { max_characters } => {
                 Ok(text::with_text(self.scaled(found), |text| self.put_characters(writer, text, max_characters))??)
@@ -495,7 +506,7 @@ impl Leaf {
         let (fitting, surplus) = text.split_at(end);
         if !self.mode.is_strict() && surplus.bytes().all(|byte| byte == b' ') {
             let put = self.out_text(writer, fitting)?;
-            writer.coerced(self.rules.trailing_blanks());
+            writer.coerced(self.rules.cut());
             return Ok(put);
         }
         let message = format!("the text has more than the {most} characters of {}", self.declared);

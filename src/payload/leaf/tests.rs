@@ -239,3 +239,21 @@ fn a_number_of_more_digits_than_a_decimal_has_is_rounded_but_in_strict() {
     let strict = compile(&money, Role::Value, None, StoreAssignment::Strict);
     assert!(put(&strict, |l, w| l.put_decimal_text(w, &long)).is_err());
 }
+
+#[test]
+fn a_decimal_that_was_rounded_is_counted_and_one_that_was_not_is_not() {
+    let data_type = DataType::Decimal { precision: 4, scale: 2 };
+    let mut rules = RuleBook::default();
+    let mode = Mode(StoreAssignment::Ansi);
+    let mut policies = Policies { mode, unknown_fields: UnknownFields::Reject, show_values: false, rules: &mut rules };
+    let field = Field::new("x", data_type.clone(), true);
+    let leaf = Leaf::compile(&field, "x", Role::Value, Some(&data_type), &mut policies).unwrap();
+    let rounded = [("x".to_owned(), "digits->rounded".to_owned(), 1)];
+    let long = format!("1.23{}", "4".repeat(60));
+    for (text, expected) in [("1.239", &rounded[..]), (&long, &rounded[..]), ("1.230", &[]), ("1.2", &[])] {
+        let (mut writer, mut tally) = (ItemWriter::default(), super::super::coercion::Tally::default());
+        leaf.put_decimal_text(&mut writer, text).unwrap();
+        tally.count(writer.coercions());
+        assert_eq!(rules.report(&tally), expected, "{text}");
+    }
+}
