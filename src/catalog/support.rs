@@ -41,9 +41,12 @@ fn fields(parent: &str, columns: &[Field]) -> Result<(), CatalogError> {
         let path = if parent.is_empty() { field.name.clone() } else { format!("{parent}.{}", field.name) };
         if field.options.as_set
             && let DataType::Array { element, .. } = &field.data_type
-            && **element == DataType::Variant
+            && matches!(
+                **element,
+                DataType::Variant | DataType::Array { .. } | DataType::Map { .. } | DataType::Struct(_)
+            )
         {
-            let message = "a set's elements must be texts, numbers or binaries, not variant";
+            let message = format!("a set's elements must be texts, numbers or binaries, not {element}");
             return Err(SchemaError::new(path, message).into());
         }
         data_type(&path, &field.data_type)?;

@@ -532,7 +532,7 @@ async fn the_control_table_cannot_hold_rows() {
 }
 
 #[tokio::test]
-async fn a_variant_can_stand_anywhere_but_in_a_key_or_a_set() {
+async fn a_variant_can_stand_anywhere_but_in_a_key_or_a_set_which_has_scalars_alone() {
     let catalog = open(&Arc::new(FakeStore::default())).await;
     let of = |columns: &str, key: &str| table("users", &format!("id STRING NOT NULL, {columns}"), &[key], &[]);
     for (def, path) in [
@@ -540,6 +540,9 @@ async fn a_variant_can_stand_anywhere_but_in_a_key_or_a_set() {
         (of("v MAP<VARIANT, INT>", "id"), "v"),
         (of("v ARRAY<VARIANT> OPTIONS (as_set = true)", "id"), "v"),
         (of("s STRUCT<v: ARRAY<VARIANT> OPTIONS (as_set = true)>", "id"), "s.v"),
+        (of("v ARRAY<ARRAY<INT>> OPTIONS (as_set = true)", "id"), "v"),
+        (of("v ARRAY<STRUCT<a: INT>> OPTIONS (as_set = true)", "id"), "v"),
+        (of("v ARRAY<MAP<STRING, INT>> OPTIONS (as_set = true)", "id"), "v"),
         (TableDef { ttl_column: Some("v".to_owned()), ..of("v VARIANT", "id") }, "v"),
     ] {
         match catalog.apply(def, false).await {

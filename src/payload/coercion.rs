@@ -10,7 +10,8 @@ use crate::schema::DataType;
 
 /// Rules of one column: one for each kind of value, then those below.
 const RULES_PER_COLUMN: u32 = 16;
-const TRAILING_BLANKS: u32 = 12;
+/// What did not fit was cut off: blanks of a text, digits of a decimal.
+const CUT: u32 = 12;
 const NON_FINITE_TO_NULL: u32 = 13;
 const NON_FINITE_TO_TEXT: u32 = 14;
 const LEFT_OUT: u32 = 15;
@@ -30,9 +31,9 @@ impl ColumnRules {
         RuleId(self.0 + kind as u32)
     }
 
-    /// Blanks at the end of text were cut off so that it fits.
-    pub fn trailing_blanks(self) -> RuleId {
-        RuleId(self.0 + TRAILING_BLANKS)
+    /// Blanks at the end of text were cut off so that it fits, or a decimal was rounded to its column's scale.
+    pub fn cut(self) -> RuleId {
+        RuleId(self.0 + CUT)
     }
 
     /// NaN or an infinity became null.
@@ -88,7 +89,8 @@ impl RuleBook {
     pub fn describe(&self, rule: RuleId) -> (&str, String) {
         let Some(column) = self.columns.get((rule.0 / RULES_PER_COLUMN) as usize) else { return ("", String::new()) };
         let text = match rule.0 % RULES_PER_COLUMN {
-            TRAILING_BLANKS => "trailing blanks->cut".to_owned(),
+            CUT if column.declared.starts_with("decimal") => "digits->rounded".to_owned(),
+            CUT => "trailing blanks->cut".to_owned(),
             NON_FINITE_TO_NULL => "non-finite->null".to_owned(),
             NON_FINITE_TO_TEXT => "non-finite->string".to_owned(),
             LEFT_OUT if column.incoming.is_none() && &*column.declared == "dropped" => {

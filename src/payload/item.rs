@@ -122,6 +122,12 @@ impl ItemWriter {
         self.coerced.truncate(mark.coerced);
     }
 
+    /// Forgets what was written since the mark, but not what was coerced: a value that became null leaves no other trace.
+    pub fn leave_out(&mut self, mark: Mark) {
+        self.buffer.truncate(mark.length);
+        self.item_bytes = mark.item_bytes;
+    }
+
     /// Appends punctuation, or a name that was escaped beforehand; counts nothing.
     #[inline]
     pub fn raw(&mut self, text: &[u8]) {

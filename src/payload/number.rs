@@ -18,8 +18,6 @@ pub struct Decimal {
 /// No number of any column has more digits after its point, or zeros before it: a double's smallest is 4.9E-324. It bounds
 /// what the few bytes of an exponent can unfold to.
 const SCALE_MAX: u32 = 400;
-/// The smallest number of 38 digits.
-const LEAST_OF_38_DIGITS: u128 = 10u128.pow(37);
 
 /// Years that the calendar's arithmetic is asked for: the dates of 32 bits of days, and more.
 const YEAR_MAX: u64 = 10_000_000;
@@ -32,15 +30,16 @@ pub const MICROS_PER_SECOND: i64 = 1_000_000;
 impl Decimal {
     /// Reads `-12.50`, `1e3`, `.5`; `None` where the text is no number or has more than 38 significant digits.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::read(text, false)
+        Self::read(text, None)
     }
 
-    /// As [`parse`](Self::parse), but digits behind the point that are beyond the 38th significant one are cut off.
-    pub fn parse_cut(text: &str) -> Option<Self> {
-        Self::read(text, true)
+    /// As [`parse`](Self::parse), but rounded to a scale where the text has more digits, halves away from zero. Digits beyond the
+    /// one that decides are not looked at, so that there may be any number of them.
+    pub fn parse_rounded(text: &str, scale: i32) -> Option<Self> {
+        Self::read(text, Some(scale))
     }
 
-    fn read(text: &str, cut: bool) -> Option<Self> {
+    fn read(text: &str, round_to: Option<i32>) -> Option<Self> {
         let (mantissa, exponent) = match text.find(['e', 'E']) {
             Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
             None => (text, 0),
@@ -50,25 +49,29 @@ impl Decimal {
             b'+' => (false, &mantissa[1..]),
             _ => (false, mantissa),
         };
+        let round_to = round_to.map_or(i64::MAX, i64::from);
+        // The scale of a number that ends with the digit at hand; before the point it counts up to 0.
+        let mut at = -(digits.find('.').unwrap_or(digits.len()) as i64) - i64::from(exponent);
         let mut unscaled: i128 = 0;
-        let (mut scale, mut trailing_zeros, mut after_point, mut any) = (0i32, 0i32, false, false);
+        let (mut scale, mut shift, mut after_point, mut any, mut up) = (0i64, 0i32, false, false, false);
         for byte in digits.bytes() {
             match byte {
                 b'.' if !after_point => after_point = true,
                 b'0'..=b'9' => {
                     any = true;
-                    if cut && after_point && unscaled.unsigned_abs() >= LEAST_OF_38_DIGITS {
+                    at += 1;
+                    if at > round_to {
+                        up |= at == round_to + 1 && byte >= b'5';
                         continue;
                     }
-                    scale += i32::from(after_point);
                     // Zeros wait for a digit to follow them: a store may write 1E+90 as ninety of them.
-                    trailing_zeros += 1;
+                    shift += 1;
                     if byte != b'0' {
                         if unscaled != 0 {
-                            unscaled = unscaled.checked_mul(power_of_ten(trailing_zeros)?)?;
+                            unscaled = unscaled.checked_mul(power_of_ten(shift)?)?;
                         }
                         unscaled = unscaled.checked_add(i128::from(byte - b'0'))?;
-                        trailing_zeros = 0;
+                        (scale, shift) = (at, 0);
                     }
                 }
                 _ => return None,
@@ -77,11 +80,15 @@ impl Decimal {
         if !any {
             return None;
         }
-        let scale = scale.checked_sub(trailing_zeros)?.checked_sub(exponent)?;
-        if unscaled != 0 && scale.unsigned_abs() > SCALE_MAX {
-            return None;
+        // However the exponent of zero is written, it is zero.
+        let scale = i32::try_from(scale).ok().filter(|scale| scale.unsigned_abs() <= SCALE_MAX)?;
+        let mut read = Self { unscaled, scale };
+        if up {
+            // Only a rounded number has digits to round by.
+            read = read.rescale(i32::try_from(round_to).ok()?)?;
+            read.unscaled = read.unscaled.checked_add(1)?;
         }
-        Some(Self { unscaled: if negative { -unscaled } else { unscaled }, scale })
+        Some(if negative { Self { unscaled: -read.unscaled, ..read } } else { read })
     }
 
     /// The same value with exactly this scale; `None` where digits would be lost or the value is too large.
@@ -368,6 +375,39 @@ mod tests {
     }
 
     #[test]
+    fn an_exponent_of_a_few_bytes_unfolds_to_few_bytes() {
+        for text in ["0e-2147483647", "-0e2147483647", "0.0e-999999999", "0e401"] {
+            assert_eq!(Decimal::parse(text).unwrap().plain_text(), "0", "{text}");
+        }
+        assert_eq!(Decimal::parse("1e-401"), None);
+    }
+
+    #[test]
+    fn rounding_while_reading_looks_at_the_one_digit_that_decides() {
+        let (ones, twos, zeros) = ("1".repeat(38), "2".repeat(38), "0".repeat(40));
+        for (text, scale, rounded) in [
+            (format!("{ones}.9"), 0, format!("{}2", "1".repeat(37))),
+            (format!("-{twos}.5"), 0, format!("-{}3", "2".repeat(37))),
+            (format!("{twos}.4{}", "9".repeat(99)), 0, twos.clone()),
+            (format!("1.{zeros}1"), 2, "1".to_owned()),
+            (format!("1{}.5", "0".repeat(37)), 0, format!("1{}1", "0".repeat(36))),
+            ("1.005".to_owned(), 2, "1.01".to_owned()),
+            ("9.99".to_owned(), 1, "10".to_owned()),
+            ("0.004".to_owned(), 2, "0".to_owned()),
+            ("-0.5".to_owned(), 0, "-1".to_owned()),
+            ("123456e-4".to_owned(), 1, "12.3".to_owned()),
+            ("5e-1".to_owned(), 0, "1".to_owned()),
+            ("5e-2147483648".to_owned(), 0, "0".to_owned()),
+            ("1250".to_owned(), -2, "1300".to_owned()),
+        ] {
+            let read = Decimal::parse_rounded(&text, scale);
+            assert_eq!(read.map(Decimal::canonical_text), Some(rounded), "{text}");
+        }
+        assert_eq!(Decimal::parse_rounded("1x", 0), None);
+        assert_eq!(Decimal::parse_rounded("1.99x", 0), None);
+    }
+
+    #[test]
     fn dynamodb_takes_38_digits_from_1e_minus_130_to_10e125() {
         let digits_38 = "9".repeat(38);
         assert!(Decimal::parse(&digits_38).unwrap().fits_dynamodb());
@@ -398,6 +438,14 @@ mod tests {
         #[test]
         fn a_timestamp_survives_its_text(micros in -62_167_219_200_000_000i64..253_402_300_799_999_999) {
             prop_assert_eq!(parse_timestamp(&timestamp_text(micros).unwrap()), Some(micros));
+        }
+
+        #[test]
+        fn rounding_while_reading_is_rounding_afterwards(unscaled in any::<i64>(), scale in -10i32..30, to in -12i32..32) {
+            let text = Decimal { unscaled: i128::from(unscaled), scale }.plain_text();
+            let afterwards = Decimal::parse(&text).unwrap().rounded_half_up(to).map(Decimal::normalized);
+            let read = Decimal::parse_rounded(&text, to).map(Decimal::normalized);
+            prop_assert!(afterwards.is_none() || read == afterwards, "{read:?} {afterwards:?}");
         }
 
         #[test]

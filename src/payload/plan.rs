@@ -271,7 +271,7 @@ impl Plan {
             };
             match put {
                 Ok(Presence::Written) => {}
-                Ok(Presence::Null) if column.field.nullable => writer.rewind(mark),
+                Ok(Presence::Null) if column.field.nullable => writer.leave_out(mark),
                 Ok(Presence::Null) => {
                     return Err(null_not_allowed(column.field.target.describe()).in_field(&column.field.name));
                 }

@@ -80,11 +80,22 @@ pub(in crate::payload) fn float(found: Found<'_>, mode: Mode) -> Result<f32, Mis
         Found::Integer(value) => Ok(value as f32),
         Found::Decimal(value) if mode.is_strict() && !fits_float(value, FLOAT_BITS) => Err(MORE_DIGITS),
         Found::Decimal(value) => {
-            // 38 digits at most, so that every decimal's float is finite and read from its own text.
+            // Rounded once, from its own text.
             Plain::of(value).as_str().parse().map_err(|_| Misfit::OutOfRange)
         }
         Found::Text(text) => parse::float(text),
         other => double(other, mode).map(|value| value as f32),
+    }
+}
+
+/// Whether the value is a finite number, so that a float that is not has overflowed.
+pub(in crate::payload) fn is_finite(found: Found<'_>) -> bool {
+    match found {
+        Found::Float(value) => value.is_finite(),
+        Found::Double(value) => value.is_finite(),
+        // The names of what is not finite have no digits.
+        Found::Text(text) => text.bytes().any(|byte| byte.is_ascii_digit()),
+        _ => true,
     }
 }
 
@@ -114,7 +125,7 @@ pub(in crate::payload) fn decimal(found: Found<'_>, mode: Mode, precision: u8, s
         Found::Float(value) => of_double(f64::from(value), mode)?,
         Found::Double(value) => of_double(value, mode)?,
         Found::Boolean(value) => Decimal { unscaled: value.into(), scale: 0 },
-        Found::Text(text) => parse::decimal(text)?,
+        Found::Text(text) => parse::decimal(text, scale.into())?,
         // Spark goes through the double.
         Found::Timestamp(_) => of_double(double(found, mode)?, mode)?,
         Found::DayTime(micros) => Decimal { unscaled: micros.into(), scale: 6 },

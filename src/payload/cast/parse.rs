@@ -57,10 +57,10 @@ fn java_float(text: &str) -> &str {
     }
 }
 
-/// A decimal. Digits beyond the 38th are cut off: they are behind those that rounding looks at.
-pub(super) fn decimal(text: &str) -> Read<Decimal> {
+/// A decimal, rounded to a scale where it has more digits.
+pub(super) fn decimal(text: &str, scale: i32) -> Read<Decimal> {
     let text = trimmed_by_java(text);
-    Decimal::parse_cut(text).ok_or_else(|| match text.parse::<f64>() {
+    Decimal::parse_rounded(text, scale).ok_or_else(|| match text.parse::<f64>() {
         Ok(number) if number.is_finite() || text.bytes().any(|byte| byte.is_ascii_digit()) => Misfit::OutOfRange,
         _ => Misfit::NotRead("a number such as -12.50"),
     })

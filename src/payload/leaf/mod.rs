@@ -305,12 +305,22 @@ impl Leaf {
 
     /// A decimal as text.
     pub fn put_decimal_text(&self, writer: &mut ItemWriter, text: &str) -> Put {
-        let value = Decimal::parse(text).ok_or_else(|| {
+        if let Some(value) = Decimal::parse(text) {
+            return self.put_decimal(writer, value);
+        }
+        // More digits than a number here has may still be rounded to those of the column.
+        let rounded = match self.kind {
+            Kind::Decimal { scale, .. } if !self.mode.is_strict() => Decimal::parse_rounded(text, scale.into()),
+            _ => None,
+        };
+        let value = rounded.ok_or_else(|| {
             Reject::new(Reason::OutOfRange, "the decimal's text is not a number of at most 38 significant digits")
                 .of_types(&self.declared, ValueKind::Decimal.name())
                 .hint("send decimals as text such as -12.50")
         })?;
-        self.put_decimal(writer, value)
+        let put = self.put_decimal(writer, value)?;
+        writer.coerced(self.rules.cut());
+        Ok(put)
     }
 
     /// Text.
@@ -414,6 +424,7 @@ impl Leaf {
             Kind::Double { non_finite } => {
                 let value = number::double(found, mode)?;
                 if !value.is_finite() {
+                    Self::check_overflow(found)?;
                     return Ok(self.out_non_finite(writer, non_finite, value)?);
                 }
                 if !out::is_in_range(value) {
@@ -424,12 +435,18 @@ impl Leaf {
             Kind::Float { non_finite } => {
                 let value = number::float(found, mode)?;
                 if !value.is_finite() {
+                    Self::check_overflow(found)?;
                     return Ok(self.out_non_finite(writer, non_finite, f64::from(value))?);
                 }
                 Ok(self.out_finite_float(writer, value)?)
             }
             Kind::Decimal { precision, scale } => {
-                Ok(self.out_decimal(writer, number::decimal(found, mode, precision, scale)?)?)
+                let fitted = number::decimal(found, mode, precision, scale)?;
+                let put = self.out_decimal(writer, fitted)?;
+                if matches!(found, Found::Decimal(value) if value.normalized() != fitted.normalized()) {
+                    writer.coerced(self.rules.cut());
+                }
+                Ok(put)
             }
             Kind::Text { max_characters } => {
                 Ok(text::with_text(self.scaled(found), |text| self.put_characters(writer, text, max_characters))??)
@@ -442,6 +459,11 @@ impl Leaf {
                 // Spark: as many bytes as the integer's type has, the most significant first.
                 Found::Integer(value) => {
                     let width = self.incoming.as_ref().map_or(8, |incoming| incoming.width_bytes);
+                    // The session says how wide its integers are, and the wire does not keep it to that.
+                    let surplus_bits = 64 - 8 * width;
+                    if (value << surplus_bits) >> surplus_bits != value {
+                        return Err(Misfit::OutOfRange.into());
+                    }
                     Ok(self.out_binary(writer, &value.to_be_bytes()[8 - width..])?)
                 }
                 _ => Err(Misfit::NoCast.into()),
@@ -464,6 +486,11 @@ impl Leaf {
         }
     }
 
+    /// Refuses a finite number that is infinite as a float: `non_finite` is for what was not finite before.
+    fn check_overflow(found: Found<'_>) -> Result<(), Misfit> {
+        if number::is_finite(found) { Err(Misfit::OutOfRange) } else { Ok(()) }
+    }
+
     /// A decimal with the zeros at its end that the session's type has and its wire form need not have.
     fn scaled<'v>(&self, found: Found<'v>) -> Found<'v> {
         match (found, self.incoming.as_ref().and_then(|incoming| incoming.scale)) {
@@ -479,7 +506,7 @@ impl Leaf {
         let (fitting, surplus) = text.split_at(end);
         if !self.mode.is_strict() && surplus.bytes().all(|byte| byte == b' ') {
             let put = self.out_text(writer, fitting)?;
-            writer.coerced(self.rules.trailing_blanks());
+            writer.coerced(self.rules.cut());
             return Ok(put);
         }
         let message = format!("the text has more than the {most} characters of {}", self.declared);

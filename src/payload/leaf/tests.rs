@@ -197,3 +197,63 @@ fn blanks_behind_text_that_is_too_long_are_cut_only_outside_of_strict() {
     assert_eq!(text(StoreAssignment::Strict), Err(Reason::TooLong));
     assert_eq!(text(StoreAssignment::Ansi), Ok("{\"S\":\"abc\"}".into()));
 }
+
+#[test]
+fn an_integer_wider_than_its_session_says_loses_no_byte() {
+    let field = Field::new("x", DataType::Binary, true);
+    let leaf = compile(&field, Role::Value, Some(&DataType::Byte), StoreAssignment::Legacy);
+    for (value, base64) in [(127, "fw=="), (-128, "gA=="), (-1, "/w==")] {
+        assert_eq!(put(&leaf, |l, w| l.put_integer(w, value)), Ok(format!("{{\"B\":\"{base64}\"}}")));
+    }
+    for value in [128, -129, 300, i64::MIN] {
+        assert_eq!(put(&leaf, |l, w| l.put_integer(w, value)), Err(Reason::OutOfRange));
+    }
+}
+
+#[test]
+fn a_finite_number_that_overflows_is_never_what_non_finite_stores() {
+    for non_finite in [NonFinite::Null, NonFinite::String] {
+        let of = |data_type, mode| {
+            let mut field = Field::new("x", data_type, true);
+            field.options.non_finite = non_finite;
+            compile(&field, Role::Value, None, mode)
+        };
+        let float = of(DataType::Float, StoreAssignment::Ansi);
+        assert_eq!(put(&float, |l, w| l.put_double(w, 1e300)), Err(Reason::OutOfRange));
+        assert_eq!(put(&float, |l, w| l.put_decimal_text(w, "1e39")), Err(Reason::OutOfRange));
+        assert!(put(&float, |l, w| l.put_double(w, f64::INFINITY)).is_ok());
+        let double = of(DataType::Double, StoreAssignment::Legacy);
+        assert_eq!(put(&double, |l, w| l.put_text(w, "-1e400")), Err(Reason::OutOfRange));
+        assert!(put(&double, |l, w| l.put_text(w, "-Infinity")).is_ok());
+    }
+}
+
+#[test]
+fn a_number_of_more_digits_than_a_decimal_has_is_rounded_but_in_strict() {
+    let long = format!("1.23{}5", "4".repeat(60));
+    let money = Field::new("x", DataType::Decimal { precision: 4, scale: 2 }, true);
+    let ansi = compile(&money, Role::Value, None, StoreAssignment::Ansi);
+    assert_eq!(put(&ansi, |l, w| l.put_decimal_text(w, &long)), n("1.23"));
+    let legacy = compile(&money, Role::Value, None, StoreAssignment::Legacy);
+    assert_eq!(put(&legacy, |l, w| l.put_text(w, &long)), n("1.23"));
+    let strict = compile(&money, Role::Value, None, StoreAssignment::Strict);
+    assert!(put(&strict, |l, w| l.put_decimal_text(w, &long)).is_err());
+}
+
+#[test]
+fn a_decimal_that_was_rounded_is_counted_and_one_that_was_not_is_not() {
+    let data_type = DataType::Decimal { precision: 4, scale: 2 };
+    let mut rules = RuleBook::default();
+    let mode = Mode(StoreAssignment::Ansi);
+    let mut policies = Policies { mode, unknown_fields: UnknownFields::Reject, show_values: false, rules: &mut rules };
+    let field = Field::new("x", data_type.clone(), true);
+    let leaf = Leaf::compile(&field, "x", Role::Value, Some(&data_type), &mut policies).unwrap();
+    let rounded = [("x".to_owned(), "digits->rounded".to_owned(), 1)];
+    let long = format!("1.23{}", "4".repeat(60));
+    for (text, expected) in [("1.239", &rounded[..]), (&long, &rounded[..]), ("1.230", &[]), ("1.2", &[])] {
+        let (mut writer, mut tally) = (ItemWriter::default(), super::super::coercion::Tally::default());
+        leaf.put_decimal_text(&mut writer, text).unwrap();
+        tally.count(writer.coercions());
+        assert_eq!(rules.report(&tally), expected, "{text}");
+    }
+}

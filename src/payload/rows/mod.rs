@@ -270,7 +270,10 @@ impl<'a, 'f> Positional<'a, 'f> {
             (kind::BYTES, WireValue::Bytes(v)) => leaf.put_binary(writer, v),
             (kind::DECIMAL, WireValue::Bytes(v)) => leaf.put_decimal_text(writer, self.utf8(v)?),
             (kind::TIMESTAMP_NTZ, WireValue::Varint(v)) => leaf.put_timestamp_ntz(writer, zigzag(v)),
-            (kind::DATE, WireValue::Varint(v)) => leaf.put_date(writer, zigzag(v)),
+            (kind::DATE, WireValue::Varint(v)) => match i32::try_from(zigzag(v)) {
+                Ok(days) => leaf.put_date(writer, days.into()),
+                Err(_) => self.note(Err(WireError("a date"))),
+            },
             (kind::DAY_TIME, WireValue::Varint(v)) => leaf.put_day_time(writer, zigzag(v)),
             (kind::YEAR_MONTH, WireValue::Varint(v)) => match i32::try_from(zigzag(v)) {
                 Ok(months) => leaf.put_year_month(writer, months),
@@ -698,6 +701,49 @@ mod tests {
         }
         let neighbour = serde_json::json!({"id": {"S": "neighbour"}, "at": {"N": "1"}});
         assert!((0..count).all(|row| json(&chunk, row) == neighbour));
+    }
+
+    #[test]
+    fn a_value_that_became_null_is_counted_wherever_it_stood() {
+        let mut table = table();
+        let mut readings = Field::new("readings", array(DataType::Double), true);
+        for field in [&mut table.schema.fields[0], &mut readings] {
+            field.options.non_finite = crate::schema::NonFinite::Null;
+        }
+        table.schema.fields.push(readings);
+        let nan = || v(Kind::DoubleValue(f64::NAN));
+        let row = vec![nan(), text("a"), null(), null(), null(), int(1), list(vec![nan()])];
+        let plan = Plan::compile(&table, &table.schema, WriteOp::Put, 1).unwrap();
+        let chunk = encode(&table, &table.schema, WriteOp::Put, vec![row]).unwrap();
+        assert_eq!(chunk.rejects, []);
+        assert!(json(&chunk, 0).get("score").is_none());
+        let counted = plan.rules().report(&chunk.coercions);
+        let rule = |path: &str| (path.to_owned(), "non-finite->null".to_owned(), 1);
+        assert_eq!(counted, [rule("score"), rule("readings[]")]);
+    }
+
+    #[test]
+    fn a_date_beyond_its_wire_type_ends_the_call() {
+        let mut table = table();
+        table.schema.fields[0] = Field::new("score", DataType::Date, true);
+        let plan = Plan::compile(&table, &table.schema, WriteOp::Put, 1).unwrap();
+        let rows_plan = RowsPlan::compile(&plan).unwrap();
+        let batch = |days: i64| {
+            let mut date = Vec::new();
+            prost::encoding::sint64::encode(kind::DATE, &days, &mut date);
+            let others = [text("a"), null(), null(), null(), int(1)].map(|value| value.encode_to_vec());
+            let (mut row, mut batch) = (Vec::new(), Vec::new());
+            for value in [date].iter().chain(&others) {
+                prost::encoding::bytes::encode(1, value, &mut row);
+            }
+            prost::encoding::bytes::encode(1, &row, &mut batch);
+            batch
+        };
+        let walk = |days| RowsCursor::new(&batch(days)).next_chunk(&plan, &rows_plan, 1 << 20);
+        assert_eq!(json(&walk(1).unwrap().unwrap(), 0)["score"]["S"], "1970-01-02");
+        for days in [i64::MAX, i64::MIN, 1 << 31] {
+            assert!(walk(days).is_err(), "{days}");
+        }
     }
 
     #[test]

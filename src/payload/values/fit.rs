@@ -138,10 +138,13 @@ fn number_in(text: &str, data_type: &DataType) -> Option<Kind> {
 
 /// A number's text as the protocol carries it without losing a digit.
 pub(super) fn number_for(text: &str, data_type: &DataType) -> Kind {
-    match (text.parse(), data_type) {
-        (Ok(value), _) => Kind::IntValue(value),
+    if let Ok(value) = text.parse() {
+        return Kind::IntValue(value);
+    }
+    match text.parse::<f64>() {
         // A number that is no exact literal of a float is too large for it.
-        (_, DataType::Float) => Kind::DoubleValue(text.parse().unwrap_or(f64::NAN)),
+        // Too large a number must not travel as infinity, for which columns have an option.
+        Ok(value) if *data_type == DataType::Float && value.is_finite() => Kind::DoubleValue(value),
         _ => Kind::DecimalValue(text.to_owned()),
     }
 }
@@ -202,6 +205,19 @@ mod tests {
         ] {
             assert_eq!(cell(literal, &data_type, ansi), Ok(number), "{literal}");
             assert_eq!(cell(literal, &data_type, legacy), Ok(text(literal)), "{literal}");
+        }
+    }
+
+    #[test]
+    fn a_number_too_large_for_a_float_never_travels_as_infinity() {
+        for data_type in [DataType::Float, DataType::Double] {
+            for literal in ["1e400", "-1e999"] {
+                let strict = cell(literal, &data_type, StoreAssignment::Strict).unwrap_err();
+                assert!(matches!(strict.reason, RowReason::OutOfRange | RowReason::Inexact), "{literal}: {strict:?}");
+                assert_eq!(cell(literal, &data_type, StoreAssignment::Ansi), Ok(digits(literal)));
+                assert_eq!(member(literal, &data_type, StoreAssignment::Legacy), Ok(digits(literal)));
+            }
+            assert!(cell("inf", &data_type, StoreAssignment::Ansi).is_ok());
         }
     }
 

@@ -96,7 +96,7 @@ pub(crate) fn from_raw(path: &str, raw: &RawValue, data_type: &DataType, fit: Fi
             };
             return Err(Misfit::of_type(path, found, data_type));
         }
-        (Some(b'"'), scalar) => return from_text(path, unquote(json), scalar, fit),
+        (Some(b'"'), scalar) => return from_text(path, unquote(path, json)?, scalar, fit),
         (Some(b't' | b'f'), DataType::Boolean) => Kind::BoolValue(json == "true"),
         (Some(b't' | b'f'), scalar) => return fit.settle(path, Kind::BoolValue(json == "true"), scalar),
         (_, scalar) => return from_number(path, json, scalar, fit),
@@ -144,9 +144,12 @@ fn from_number(path: &str, json: &str, data_type: &DataType, fit: Fit) -> Result
     }
 }
 
-fn unquote(json: &str) -> String {
-    // The text was checked to be a JSON string when its line was read.
-    serde_json::from_str(json).unwrap_or_default()
+/// The text of a JSON string. Whoever read the file has seen where it ends, but not that its escapes are characters.
+fn unquote(path: &str, json: &str) -> Result<String, Misfit> {
+    serde_json::from_str(json).map_err(|_| {
+        Misfit::new(path, RowReason::Malformed, "the text has an escape that is no character")
+            .hint("half a surrogate pair, such as \\ud800, is no text; escape both halves or write UTF-8")
+    })
 }
 
 /// A variant's value: what JSON itself says, with every digit and every member.
@@ -158,7 +161,7 @@ fn natural(path: &str, json: &str, level: usize) -> Result<Value, Misfit> {
     }
     let kind = match json.as_bytes().first() {
         Some(b'n') => return Ok(Value::default()),
-        Some(b'"') => Kind::StringValue(unquote(json)),
+        Some(b'"') => Kind::StringValue(unquote(path, json)?),
         Some(b't' | b'f') => Kind::BoolValue(json == "true"),
         Some(b'[') => {
             let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(malformed)?;
@@ -317,6 +320,19 @@ mod tests {
         assert_eq!(message("\"5\"", &DataType::Long), "string does not fit the declared type bigint");
         assert_eq!(message("5", &DataType::String), "bigint does not fit the declared type string");
         assert_eq!(message("true", &DataType::Long), "boolean does not fit the declared type bigint");
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_no_text_and_not_an_empty_one() {
+        for (json, data_type, path) in [
+            (r#""x\ud800""#, DataType::String, "c"),
+            (r#"["\udc00"]"#, DataType::Array { element: Box::new(DataType::String), contains_null: true }, "c[0]"),
+            (r#"{"a": "\ud800\ud800"}"#, DataType::Variant, "c.a"),
+        ] {
+            let misfit = read(json, &data_type).unwrap_err();
+            assert_eq!((misfit.path.as_str(), misfit.reason), (path, RowReason::Malformed), "{json}");
+        }
+        assert_eq!(read(r#""\ud83d\ude00""#, &DataType::String).unwrap().kind, Some(Kind::StringValue("😀".into())));
     }
 
     #[test]

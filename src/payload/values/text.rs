@@ -60,12 +60,18 @@ pub(crate) fn parse(path: &str, text: &str, data_type: &DataType) -> Result<Valu
         }
         DataType::Float => {
             let number: f32 = bare.parse().map_err(|_| mismatch("a number"))?;
-            if number.is_infinite() && Decimal::parse(bare).is_some() {
+            if number.is_infinite() && has_digit(bare) {
                 return Err(out_of_range());
             }
             Kind::FloatValue(number)
         }
-        DataType::Double => Kind::DoubleValue(bare.parse().map_err(|_| mismatch("a number"))?),
+        DataType::Double => {
+            let number: f64 = bare.parse().map_err(|_| mismatch("a number"))?;
+            if number.is_infinite() && has_digit(bare) {
+                return Err(out_of_range());
+            }
+            Kind::DoubleValue(number)
+        }
         DataType::Decimal { precision, scale } => {
             let decimal = Decimal::parse(bare).ok_or_else(|| mismatch("a number of at most 38 digits"))?;
             let Some(scaled) = decimal.rescale((*scale).into()) else {
@@ -100,6 +106,11 @@ pub(crate) fn parse(path: &str, text: &str, data_type: &DataType) -> Result<Valu
         }
     };
     Ok(Value { kind: Some(kind) })
+}
+
+/// Whether a float's text is a number, and not the name of what is none.
+fn has_digit(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 /// A whole number, also written like `5.0`, as spreadsheets and data frames do for columns with gaps. `None` is no whole
