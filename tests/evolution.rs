@@ -173,7 +173,7 @@ async fn rows_of_the_old_schema_read_back_under_every_allowed_change() {
 async fn every_refused_change_names_its_path_and_leaves_the_table_as_it_is() {
     let (_gateway, client) = gateway::start().await;
     const OLD: &str = "id STRING NOT NULL, a INT, n INT NOT NULL DEFAULT 1, v VARCHAR(5), d DATE, \
-                       s STRUCT<x: INT>, l ARRAY<STRUCT<x: INT>>, m MAP<INT, INT>";
+                       s STRUCT<x: INT>, l ARRAY<STRUCT<x: INT>>, e ARRAY<INT>, m MAP<INT, INT>";
     apply(&client, "rows", OLD).await.unwrap();
     let cases = [
         ("id STRING NOT NULL", "id BIGINT NOT NULL", "id"),
@@ -189,7 +189,7 @@ async fn every_refused_change_names_its_path_and_leaves_the_table_as_it_is() {
         ("s STRUCT<x: INT>", "s STRUCT<y: INT>", "s.x"),
         ("s STRUCT<x: INT>", "s STRUCT<x: INT, y: INT NOT NULL>", "s.y"),
         ("l ARRAY<STRUCT<x: INT>>", "l ARRAY<STRUCT<x: DATE>>", "l[].x"),
-        ("l ARRAY<STRUCT<x: INT>>", "l ARRAY<STRUCT<x: INT>> OPTIONS (as_set = true)", "l.as_set"),
+        ("e ARRAY<INT>", "e ARRAY<INT> OPTIONS (as_set = true)", "e.as_set"),
         ("m MAP<INT, INT>", "m MAP<STRING, INT>", "m"),
     ];
     for (old, new, path) in cases {

@@ -128,7 +128,12 @@ impl Tally {
         }
         for rejected in chunk.rejects {
             self.rejected += 1;
-            let key = (column_path(&rejected.reject.path), rejected.reject.reason);
+            let mut path = column_path(&rejected.reject.path);
+            if self.by_reason.len() >= CHECK_MAX_OUTCOMES {
+                // Names within variants are the rows' own, and there may be as many as rows; columns are few.
+                path.truncate(path.find(['.', '[', '{']).unwrap_or(path.len()));
+            }
+            let key = (path, rejected.reject.reason);
             self.by_reason.entry(key).or_insert_with(|| (0, rejected.reject.hint.to_string())).0 += 1;
             if self.listed.len() < CHECK_MAX_OUTCOMES && self.listed_bytes < CHECK_MAX_LISTED_BYTES {
                 let outcome = row_outcome(1, rejected.row_index, RowFate::Rejected(rejected.reject));

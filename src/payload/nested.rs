@@ -131,10 +131,16 @@ impl Distinct {
 }
 
 /// Enters the key of a map's entry that was written since `start`.
-pub(super) fn check_map_key(keys: &mut Distinct, start: usize, writer: &ItemWriter) -> Result<(), Box<Reject>> {
+pub(super) fn check_map_key(
+    keys: &mut Distinct,
+    start: usize,
+    leaf: &Leaf,
+    writer: &ItemWriter,
+) -> Result<(), Box<Reject>> {
     match keys.insert(start, writer) {
         true => Ok(()),
         false => Err(Reject::new(RejectReason::DuplicateMapKey, "two keys of the map are the same text")
+            .of_types(leaf.declared(), leaf.declared())
             .hint("keep one of the two entries; keys are compared as the text that they are stored as")),
     }
 }

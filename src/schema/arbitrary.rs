@@ -60,6 +60,11 @@ fn fields(data_type: impl Strategy<Value = DataType>, max: usize) -> impl Strate
     let comment = prop_oneof![3 => Just(String::new()), 1 => any::<String>()];
     let field = (name, data_type, any::<bool>(), comment, options()).prop_map(
         |(name, data_type, nullable, comment, (non_finite, time_encoding, flag, default_value))| {
+            let innermost = data_type.innermost();
+            let is_float = matches!(innermost, DataType::Float | DataType::Double);
+            let is_time = matches!(innermost, DataType::Date | DataType::Timestamp | DataType::TimestampNtz);
+            let non_finite = if is_float { non_finite } else { NonFinite::Reject };
+            let time_encoding = time_encoding.filter(|_| is_time);
             let as_set = flag && matches!(data_type, DataType::Array { .. });
             let key_as_number = flag && data_type == DataType::Boolean;
             let float_key = flag && matches!(data_type, DataType::Float | DataType::Double);

@@ -241,9 +241,32 @@ fn validate_fields(parent: &str, fields: &[Field], level: usize) -> Result<(), S
             return Err(SchemaError::new(path, "the name occurs twice"));
         }
         validate_type(&path, &field.data_type, level)?;
+        validate_options(&path, field)?;
         if field.options.as_set && !matches!(field.data_type, DataType::Array { .. }) {
             return Err(SchemaError::new(path, "`as_set` needs an array"));
         }
+    }
+    Ok(())
+}
+
+/// Refuses storage choices that say nothing about the column's type: they would be kept and do nothing.
+fn validate_options(path: &str, field: &Field) -> Result<(), SchemaError> {
+    let innermost = field.data_type.innermost();
+    let needs =
+        |option: &str, types: &str| Err(SchemaError::new(path, format!("`{option}` needs {types}, not {innermost}")));
+    let is_float = matches!(innermost, DataType::Float | DataType::Double);
+    let is_time = matches!(innermost, DataType::Date | DataType::Timestamp | DataType::TimestampNtz);
+    if field.options.non_finite != NonFinite::Reject && !is_float && *innermost != DataType::Variant {
+        return needs("non_finite", "float, double or variant");
+    }
+    if field.options.time_encoding.is_some() && !is_time {
+        return needs("time_encoding", "date, timestamp or timestamp_ntz");
+    }
+    if field.options.key_as_number && *innermost != DataType::Boolean {
+        return needs("key_as_number", "boolean");
+    }
+    if field.options.float_key && !is_float {
+        return needs("float_key", "float or double");
     }
     Ok(())
 }
@@ -287,6 +310,14 @@ fn validate_type(path: &str, data_type: &DataType, level: usize) -> Result<(), S
 }
 
 impl DataType {
+    /// The type of the values in lists and maps, at whatever depth: the options of a column are those of its values.
+    pub fn innermost(&self) -> &Self {
+        match self {
+            Self::Array { element: inner, .. } | Self::Map { value: inner, .. } => inner.innermost(),
+            other => other,
+        }
+    }
+
     /// Whether the type can be a map's key.
     pub fn is_map_key(&self) -> bool {
         matches!(
@@ -307,5 +338,25 @@ impl DataType {
     /// Whether the type is text.
     pub fn is_text(&self) -> bool {
         matches!(self, Self::String | Self::Char(_) | Self::Varchar(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ddl;
+
+    #[test]
+    fn storage_choices_that_would_do_nothing_are_refused() {
+        let check = |column: &str| ddl::parse(column).unwrap().validate();
+        for (column, words) in [
+            ("n INT OPTIONS (non_finite = string)", "column `n`: `non_finite` needs float, double or variant, not int"),
+            ("n ARRAY<INT> OPTIONS (time_encoding = number)", "`time_encoding` needs date, timestamp or timestamp_ntz"),
+            ("n INT OPTIONS (key_as_number = true)", "`key_as_number` needs boolean"),
+            ("s STRUCT<n: INT OPTIONS (float_key = true)>", "column `s.n`: `float_key` needs float or double"),
+        ] {
+            let error = check(column).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        assert_eq!(check("f MAP<STRING, ARRAY<FLOAT>> OPTIONS (non_finite = null)"), Ok(()));
     }
 }

@@ -196,10 +196,8 @@ impl Column {
             Values::UInt8(values) => leaf.put_integer(writer, i64::from(values[row])),
             Values::UInt16(values) => leaf.put_integer(writer, i64::from(values[row])),
             Values::UInt32(values) => leaf.put_integer(writer, i64::from(values[row])),
-            Values::UInt64(values) => match i64::try_from(values[row]) {
-                Ok(value) => leaf.put_integer(writer, value),
-                Err(_) => leaf.put_decimal(writer, Decimal { unscaled: i128::from(values[row]), scale: 0 }),
-            },
+            // Always the decimal that its session's type is, so that what counts as coerced does not depend on the value.
+            Values::UInt64(values) => put_decimal(leaf, i128::from(values[row]), 0, writer),
             Values::Float16(values) => leaf.put_float(writer, values[row].to_f32()),
             Values::Float32(values) => leaf.put_float(writer, values[row]),
             Values::Decimal32(values, scale) => put_decimal(leaf, i128::from(values[row]), *scale, writer),
@@ -270,7 +268,7 @@ impl Column {
                 false => key.put_leaf(entry, key_leaf, writer),
             };
             put.and_then(|presence| match presence {
-                Presence::Written => check_map_key(&mut keys, start, writer),
+                Presence::Written => check_map_key(&mut keys, start, key_leaf, writer),
                 Presence::Null => Err(null_not_allowed(key_leaf.declared())),
             })
             .map_err(|reject| reject.in_field("key").in_element(index))?;

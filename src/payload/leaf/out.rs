@@ -166,7 +166,7 @@ impl Leaf {
 
     pub(super) fn out_non_finite(&self, writer: &mut ItemWriter, policy: NonFinite, value: f64) -> Put {
         match (policy, self.role) {
-            (NonFinite::Null, _) => {
+            (NonFinite::Null, Role::Value) => {
                 writer.coerced(self.rules.non_finite_to_null());
                 Ok(Presence::Null)
             }
@@ -175,9 +175,13 @@ impl Leaf {
                 writer.coerced(self.rules.non_finite_to_text());
                 Ok(Presence::Written)
             }
-            // A key of numbers holds no text, nor does a set of them.
-            _ => Err(Reject::new(Reason::NonFinite, "DynamoDB has neither NaN nor infinities")
-                .hint("the column's option `non_finite` can store null or text instead")),
+            (NonFinite::Reject, Role::Value) => {
+                Err(Reject::new(Reason::NonFinite, "DynamoDB has neither NaN nor infinities")
+                    .hint("the column's option `non_finite` can store null or text instead"))
+            }
+            // Neither may be null, and what holds numbers holds no text.
+            _ => Err(Reject::new(Reason::NonFinite, "a key, or a set of numbers, holds neither NaN nor infinities")
+                .hint("send a number")),
         }
     }
 

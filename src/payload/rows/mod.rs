@@ -400,7 +400,7 @@ impl<'a, 'f> Positional<'a, 'f> {
                 None => Ok(Presence::Null),
             };
             put.and_then(|presence| match presence {
-                Presence::Written => check_map_key(&mut keys, start, writer),
+                Presence::Written => check_map_key(&mut keys, start, key_leaf, writer),
                 Presence::Null => Err(null_not_allowed(key_leaf.declared())),
             })
             .map_err(|reject| reject.in_field("key").in_element(index))?;

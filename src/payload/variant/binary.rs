@@ -314,6 +314,7 @@ fn malformed(what: &str) -> Box<Reject> {
 #[cold]
 fn reject_bytes(message: String) -> Box<Reject> {
     Reject::new(RejectReason::Malformed, message)
+        .of_types("variant", "binary")
         .of_types(VARIANT, VARIANT)
         .hint("send the value and its metadata just as Spark encodes them, from one and the same row")
 }

@@ -187,7 +187,9 @@ impl<'v> ObjectWriter<'v> {
         let start = writer.len();
         self.key
             .put_text(writer, name)
-            .and_then(|_written| self.names.as_mut().map_or(Ok(()), |names| check_map_key(names, start, writer)))
+            .and_then(|_written| {
+                self.names.as_mut().map_or(Ok(()), |names| check_map_key(names, start, &self.key, writer))
+            })
             .and_then(|()| put(writer))
             .and_then(|presence| end_element(presence, true, || VARIANT, writer))
             .map_err(|reject| reject.in_field(shortened(name)))
