@@ -1,5 +1,7 @@
 //! Types over TCP: modes, rejects, coercions and keys as a client of the gateway sees them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 #[path = "common/gateway.rs"]
 mod gateway;
 

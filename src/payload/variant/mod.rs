@@ -188,7 +188,7 @@ impl<'v> ObjectWriter<'v> {
         self.key
             .put_text(writer, name)
             .and_then(|_written| {
-                self.names.as_mut().map_or(Ok(()), |names| check_map_key(names, start, &self.key, writer))
+                self.names.as_mut().map_or(Ok(()), |names| check_map_key(names, start, self.key, writer))
             })
             .and_then(|()| put(writer))
             .and_then(|presence| end_element(presence, true, || VARIANT, writer))
