@@ -98,7 +98,7 @@ mod tests {
             {"name":"at","type":"timestamp","nullable":true,"metadata":{}},
             {"name":"wall","type":"timestamp_ntz","nullable":true,"metadata":{}},
             {"name":"list","type":{"type":"array","elementType":"timestamp","containsNull":true},"nullable":true,"metadata":{}}]}"#;
-        let arrow = arrow.with_metadata([(KEY.to_owned(), json.to_owned())].into());
+        let arrow = arrow.with_metadata([(KEY.to_owned(), json.to_owned())]);
         let spark = SparkFile::of(&arrow).unwrap();
         let read = spark.read_as(&arrow);
         let utc = ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
