@@ -543,6 +543,47 @@ async fn json_lines_go_through_the_mode_of_their_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fields_that_a_table_drops_from_json_lines_are_counted_by_path_in_rows_that_are_stored() {
+    let shell = Shell::start().await;
+    let client = forebay::client::connect(&shell.gateway.endpoint()).unwrap();
+    let ddl = "id STRING NOT NULL, n TINYINT, o STRUCT<a: INT>, l ARRAY<STRUCT<a: INT>>";
+    table_of_mode(&shell, "loose", ddl, StoreAssignment::Ansi).await;
+    let mut table = client.tables().get("loose").await.unwrap().table.unwrap();
+    table.set_unknown_fields(v1::UnknownFields::Drop);
+    client.tables().apply(table, false).await.unwrap();
+    let lines = r#"{"id": "s1", "n": 1, "o": {"a": 1}}
+{"id": "s2", "o": {"a": 1, "zz": 2}}
+{"id": "s3", "zz": 1}
+{"id": "s4", "zz": 1, "l": [{"a": 1, "zz": 1}, {"zz": 2}]}
+{"id": "s5", "zz": 1, "n": 300}
+{"id": "s6", "zz": 1, "n": [1]}
+{"id": "s7", "n": 1.5}
+"#;
+    let file = shell.file("loose.ndjson", lines);
+    let dropped = json!({
+        "o.zz: unknown field->dropped": 1,
+        "zz: unknown field->dropped": 2,
+        "l[].zz: unknown field->dropped": 2,
+        "n: decimal->tinyint": 1,
+    });
+    // Row 5 is rejected by the gateway, row 6 by the loader.
+    let (totals, refused, _) = load(&shell, &file, "loose", &["--batch-rows", "2"]).await;
+    assert_eq!(refused, places(&[(5, "OUT_OF_RANGE", "n"), (6, "TYPE_MISMATCH", "n")]));
+    assert_eq!((&totals["acked"], &totals["coercions"]), (&json!(5), &dropped));
+    let said = shell.run(&["check", &file, "--table", "loose", "--json"]).await;
+    assert_eq!((&said.json()["accepted"], &said.json()["coercions"]), (&json!(5), &dropped));
+    for command in ["load", "check"] {
+        let said = shell.run(&[command, &file, "--table", "loose"]).await;
+        assert!(said.stdout.contains("  coerced          1  o.zz: unknown field->dropped\n"), "{}", said.stdout);
+    }
+    let said = shell.run(&["check", &file, "--table", "loose", "--rows", "2", "--json"]).await;
+    assert_eq!(said.json()["coercions"], json!({ "o.zz: unknown field->dropped": 1 }));
+    let cells = shell.file("loose.csv", "id,o\nc1,\"{\"\"zz\"\": 1}\"\n");
+    let (totals, ..) = load(&shell, &cells, "loose", &["--payload", "arrow"]).await;
+    assert_eq!(totals["coercions"], json!({ "o.zz: unknown field->dropped": 1 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_loader_rejects_the_gateway_rejects_in_the_same_words() {
     let shell = Shell::start().await;
     table_of_mode(&shell, "strict", SLOPPY_DDL, StoreAssignment::Strict).await;

@@ -1,5 +1,6 @@
 //! Blocks of rows on their way from a file to the writer, with what is needed to say where a rejected row came from.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -59,6 +60,8 @@ pub(in crate::cli) struct Origin {
     pub(in crate::cli) numbers: Vec<u64>,
     /// The rows as the file has them.
     pub(in crate::cli) kept: Kept,
+    /// By the row's number: the paths of the fields that were left out of it.
+    pub(in crate::cli) dropped: BTreeMap<u64, Vec<String>>,
 }
 
 /// Rows as the file has them.
@@ -78,6 +81,7 @@ impl Origin {
     fn remove(&mut self, at: usize, misfit: Misfit) -> Rejected {
         let values = self.values(at);
         let number = self.numbers.remove(at);
+        self.dropped.remove(&number);
         match &mut self.kept {
             Kept::Records { records, .. } => drop(records.remove(at)),
             Kept::Lines(lines) => drop(lines.remove(at)),

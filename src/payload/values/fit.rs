@@ -160,7 +160,7 @@ mod tests {
     }
 
     fn cell(text: &str, data_type: &DataType, mode: StoreAssignment) -> Result<Kind, Misfit> {
-        text::read("c", text, data_type, fit(mode)).map(|value| value.kind.unwrap())
+        text::read("c", text, data_type, fit(mode), &mut Vec::new()).map(|value| value.kind.unwrap())
     }
 
     fn member(json: &str, data_type: &DataType, mode: StoreAssignment) -> Result<Kind, Misfit> {
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn as_arrow_only_exact_values_travel_and_the_hint_names_the_other_payload() {
         let fit = |mode| Fit { mode, exact_only: true, ..Fit::STRICT };
-        let read = |text, data_type, mode| text::read("c", text, data_type, fit(mode));
+        let read = |text, data_type, mode| text::read("c", text, data_type, fit(mode), &mut Vec::new());
         assert_eq!(read("5", &DataType::Integer, StoreAssignment::Legacy).unwrap().kind, Some(Kind::IntValue(5)));
         let misfit = read("12.5", &DataType::Integer, StoreAssignment::Ansi).unwrap_err();
         assert_eq!((misfit.reason, &*misfit.hint), (RowReason::Inexact, USE_ROWS));

@@ -10,12 +10,19 @@ use crate::proto::v1::value::Kind;
 use crate::proto::v1::{RowReason, Value};
 use crate::schema::DataType;
 
-/// Reads a text as a value of the type, by the table's mode. What is empty is the caller's to decide.
-pub(crate) fn read(path: &str, text: &str, data_type: &DataType, fit: Fit) -> Result<Value, Misfit> {
+/// Reads a text as a value of the type, by the table's mode. What is empty is the caller's to decide. `dropped` gets the
+/// paths of the fields that were left out.
+pub(crate) fn read(
+    path: &str,
+    text: &str,
+    data_type: &DataType,
+    fit: Fit,
+    dropped: &mut Vec<String>,
+) -> Result<Value, Misfit> {
     match data_type {
         DataType::Variant | DataType::Array { .. } | DataType::Map { .. } | DataType::Struct(_) => {
             match serde_json::from_str(text) {
-                Ok(raw) => json::from_raw(path, raw, data_type, fit),
+                Ok(raw) => json::read(path, raw, data_type, fit, dropped),
                 // Text that is not JSON is a fine variant.
                 Err(_) if matches!(data_type, DataType::Variant) => {
                     Ok(Value { kind: Some(Kind::StringValue(text.to_owned())) })
@@ -102,7 +109,7 @@ pub(crate) fn parse(path: &str, text: &str, data_type: &DataType) -> Result<Valu
             Kind::TimestampNtzMicros(micros.ok_or_else(|| mismatch("a time without a zone, like 2026-01-31T12:00:00"))?)
         }
         DataType::Variant | DataType::Array { .. } | DataType::Map { .. } | DataType::Struct(_) => {
-            return read(path, text, data_type, Fit::STRICT);
+            return read(path, text, data_type, Fit::STRICT, &mut Vec::new());
         }
     };
     Ok(Value { kind: Some(kind) })
