@@ -584,6 +584,35 @@ async fn fields_that_a_table_drops_from_json_lines_are_counted_by_path_in_rows_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_json_line_that_has_a_field_twice_is_rejected_in_every_mode() {
+    let shell = Shell::start().await;
+    let lines = r#"{"id": "1", "n": 9, "n": 8}
+{"id": "2", "o": {"a": 1, "a": 2}}
+{"id": "3", "m": {"x": 1, "x": 2}}
+{"id": "4", "v": {"x": 1, "x": 2}}
+{"id": "5", "id": "6"}
+{"id": "7", "n": null, "n": 1}
+{"id": "8", "n": 1}
+"#;
+    let file = shell.file("twice.ndjson", lines);
+    let ddl = "id STRING NOT NULL, n INT, o STRUCT<a: INT>, m MAP<STRING, INT>, v VARIANT";
+    for (mode, assignment) in MODES {
+        table_of_mode(&shell, mode, ddl, assignment).await;
+        let (totals, refused, _) = load(&shell, &file, mode, &[]).await;
+        let twice = "DUPLICATE_MAP_KEY";
+        let rejects = [
+            (1, twice, "n"),
+            (2, twice, "o.a"),
+            (3, twice, "m[1].key"),
+            (4, twice, "v.x"),
+            (5, twice, "id"),
+            (6, twice, "n"),
+        ];
+        assert_eq!((refused, &totals["acked"]), (places(&rejects), &json!(1)), "{mode}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_loader_rejects_the_gateway_rejects_in_the_same_words() {
     let shell = Shell::start().await;
     table_of_mode(&shell, "strict", SLOPPY_DDL, StoreAssignment::Strict).await;

@@ -237,14 +237,14 @@ impl TextSource {
     }
 }
 
-/// A row of JSON by the session's columns. A column that is there twice counts once, the last, as in any JSON reader.
+/// A row of JSON by the session's columns.
 fn row_values(
     fields: &[Field],
     Members(members): &Members<'_>,
     fit: Fit,
     dropped: &mut Vec<String>,
 ) -> Result<Vec<Value>, Misfit> {
-    let mut values = vec![Value::default(); fields.len()];
+    let mut values = vec![None; fields.len()];
     for (at, (name, raw)) in members.iter().enumerate() {
         let known = match fields.get(at) {
             Some(field) if field.name == *name => Some(at),
@@ -252,7 +252,10 @@ fn row_values(
         };
         let raw: &RawValue = raw;
         match known {
-            Some(at) => values[at] = json::read(name, raw, &fields[at].data_type, fit, dropped)?,
+            Some(at) if values[at].is_some() => {
+                return Err(json::comes_twice(name, "a row has each of its columns once"));
+            }
+            Some(at) => values[at] = Some(json::read(name, raw, &fields[at].data_type, fit, dropped)?),
             None if fit.drop_unknown => dropped.push(name.clone()),
             None => {
                 let misfit = Misfit::new(name, RowReason::UnknownField, "the table has no such column");
@@ -260,7 +263,7 @@ fn row_values(
             }
         }
     }
-    Ok(values)
+    Ok(values.into_iter().map(Option::unwrap_or_default).collect())
 }
 
 impl Source for TextSource {

@@ -83,11 +83,14 @@ pub(crate) fn read(
         }
         (Some(b'{'), DataType::Struct(fields)) => {
             let Members(members) = serde_json::from_str(json).map_err(broken)?;
-            let mut values = vec![Value::default(); fields.len()];
+            let mut values = vec![None; fields.len()];
             for (name, raw) in members {
                 let path = format!("{path}.{name}");
                 match fields.iter().position(|field| field.name == name) {
-                    Some(at) => values[at] = read(&path, raw, &fields[at].data_type, fit, dropped)?,
+                    Some(at) if values[at].is_some() => {
+                        return Err(comes_twice(&path, "a struct has each of its fields once"));
+                    }
+                    Some(at) => values[at] = Some(read(&path, raw, &fields[at].data_type, fit, dropped)?),
                     None if fit.drop_unknown => dropped.push(path),
                     None => {
                         let misfit = Misfit::new(&path, RowReason::UnknownField, "the struct has no such field");
@@ -95,7 +98,7 @@ pub(crate) fn read(
                     }
                 }
             }
-            Kind::StructValue(StructValue { values })
+            Kind::StructValue(StructValue { values: values.into_iter().map(Option::unwrap_or_default).collect() })
         }
         (Some(b'['), _) => return Err(Misfit::of_type(path, "a list", data_type)),
         (Some(b'{'), _) => return Err(Misfit::of_type(path, "a map", data_type)),
@@ -118,6 +121,11 @@ pub(crate) fn read(
 /// What to do about a field that a table does not have.
 pub(crate) const UNKNOWN_FIELD: &str =
     "leave it out, add it to the table, or let the table have `unknown_fields: drop`";
+
+/// A field that an object has more than once: which of its values is meant cannot be told.
+pub(crate) fn comes_twice(path: &str, hint: &str) -> Misfit {
+    Misfit::new(path, RowReason::DuplicateMapKey, "the field comes twice").hint(hint)
+}
 
 /// A JSON string for a scalar.
 fn from_text(
@@ -285,7 +293,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::schema::Field;
+    use crate::schema::{Field, StoreAssignment};
 
     fn value(json: &str, data_type: &DataType) -> Result<Value, Misfit> {
         from_raw("c", serde_json::from_str(json).unwrap(), data_type, Fit::STRICT)
@@ -337,6 +345,24 @@ mod tests {
         assert_eq!(message("\"5\"", &DataType::Long), "string does not fit the declared type bigint");
         assert_eq!(message("5", &DataType::String), "bigint does not fit the declared type string");
         assert_eq!(message("true", &DataType::Long), "boolean does not fit the declared type bigint");
+    }
+
+    #[test]
+    fn a_field_that_comes_twice_is_refused_and_not_overwritten() {
+        let inner = DataType::Struct(vec![Field::new("a", DataType::Long, true)]);
+        let list = DataType::Array { element: Box::new(inner.clone()), contains_null: true };
+        for (json, data_type, path) in [
+            (r#"{"a": 1, "a": 2}"#, inner.clone(), "c.a"),
+            (r#"{"a": null, "a": 2}"#, inner.clone(), "c.a"),
+            (r#"[{"a": 1}, {"a": 1, "\u0061": 1}]"#, list, "c[1].a"),
+        ] {
+            for mode in [StoreAssignment::Strict, StoreAssignment::Ansi, StoreAssignment::Legacy] {
+                let fit = Fit { mode, ..Fit::STRICT };
+                let misfit = from_raw("c", serde_json::from_str(json).unwrap(), &data_type, fit).unwrap_err();
+                assert_eq!((misfit.path.as_str(), misfit.reason), (path, RowReason::DuplicateMapKey), "{json}");
+                assert_eq!(misfit.message, "the field comes twice");
+            }
+        }
     }
 
     #[test]
