@@ -613,6 +613,31 @@ async fn a_json_line_that_has_a_field_twice_is_rejected_in_every_mode() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_json_line_is_in_the_rejects_file_as_it_was_in_the_file() {
+    let shell = Shell::start().await;
+    let lines = [
+        r#"{"id": "1", "n": 123456789012345678901234567890.1234567890}"#,
+        r#"{"id": "2", "n": 9, "n": 8.50}"#,
+        r#"{"id": "3",  "n":[1e0, "\u0041"] }"#,
+        r#"{"id": "4", "n": 300000000000000000000.10}"#,
+    ];
+    // A line that begins with a blank, too.
+    let file = shell.file("kept.ndjson", format!(" {}\n", lines.join(" \n ")));
+    // In STRICT the loader rejects, in LEGACY the gateway does some.
+    for (mode, assignment) in MODES {
+        table_of_mode(&shell, mode, "id STRING NOT NULL, n INT", assignment).await;
+        let (_, refused, _) = load(&shell, &file, mode, &[]).await;
+        assert_eq!(refused.len(), 4, "{mode}: {refused:?}");
+        let mut rejects: Vec<_> =
+            std::fs::read_to_string(shell.path("rejects.ndjson")).unwrap().lines().map(str::to_owned).collect();
+        rejects.sort_by_key(|reject| serde_json::from_str::<Value>(reject).unwrap()["row"].as_u64());
+        for (reject, line) in rejects.iter().zip(lines) {
+            assert!(reject.ends_with(&format!(r#","values":{line}}}"#)), "{mode}: {reject}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_loader_rejects_the_gateway_rejects_in_the_same_words() {
     let shell = Shell::start().await;
     table_of_mode(&shell, "strict", SLOPPY_DDL, StoreAssignment::Strict).await;

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::source::{Origin, Rejected};
+use super::source::{Origin, Rejected, RowText};
 use crate::cli::{CliError, progress_bar};
 use crate::client::{Event, Outcome};
 use crate::payload::values::dropped::DroppedFields;
@@ -45,6 +45,14 @@ struct State {
     rejected_in: HashMap<u64, u64>,
     rejects: Option<RejectsFile>,
     bar: ProgressBar,
+}
+
+/// A line of the rejects file.
+#[derive(serde::Serialize)]
+struct RejectLine {
+    #[serde(flatten)]
+    misfit: serde_json::Value,
+    values: Option<RowText>,
 }
 
 struct RejectsFile {
@@ -164,8 +172,8 @@ impl State {
             self.report.examples.push(format!("row {number}{}", misfit.placed_sentence()));
         }
         let Some(rejects) = self.rejects.as_mut().filter(|rejects| rejects.failed.is_none()) else { return };
-        let mut line = misfit.json(number);
-        line["values"] = values;
-        rejects.failed = writeln!(rejects.file, "{line}").err();
+        let line = RejectLine { misfit: misfit.json(number), values };
+        let written = serde_json::to_writer(&mut rejects.file, &line).map_err(std::io::Error::from);
+        rejects.failed = written.and_then(|()| rejects.file.write_all(b"\n")).err();
     }
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::infer::{JsonColumn, TextColumn, schema_of, see_members};
 use super::input::{ByteSource, Input};
 use super::prepare::{Settings, Survey};
-use super::source::{Block, Content, Kept, Origin, Rejected, Source, record_json, rows_to_arrow};
+use super::source::{Block, Content, Kept, Origin, Rejected, RowText, Source, rows_to_arrow};
 use crate::cli::CliError;
 use crate::payload::values::fit::Fit;
 use crate::payload::values::json::{self, Members, UNKNOWN_FIELD};
@@ -296,9 +296,9 @@ impl Source for TextSource {
                 }
                 Err(misfit) => {
                     let values = match (&self.lines, line.record, line.line) {
-                        (TextLines::Csv { headers, .. }, Some(record), _) => record_json(headers, &record),
-                        (_, _, Some(line)) => serde_json::from_str(&line).unwrap_or_default(),
-                        _ => serde_json::Value::Null,
+                        (TextLines::Csv { headers, .. }, Some(record), _) => Some(RowText::record(headers, &record)),
+                        (_, _, Some(line)) => Some(RowText::line(line)),
+                        _ => None,
                     };
                     rejects.push(Rejected { number: self.rows, misfit, values });
                 }
