@@ -638,6 +638,39 @@ async fn a_rejected_json_line_is_in_the_rejects_file_as_it_was_in_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn floats_are_read_as_the_nearest_and_longer_literals_only_where_rounding_is_allowed() {
+    let shell = Shell::start().await;
+    let many = format!("0.1{}1", "0".repeat(60));
+    let rows =
+        [("1", "0.1", "0.1"), ("2", "0.123456789012", "1"), ("3", "1", "0.123456789012345678"), ("4", &many, &many)];
+    let csv: String = rows.iter().map(|(id, f, d)| format!("{id},{f},{d}\n")).collect();
+    let json: String =
+        rows.iter().map(|(id, f, d)| format!("{{\"id\": \"{id}\", \"f\": {f}, \"d\": {d}}}\n")).collect();
+    let files = [shell.file("floats.csv", format!("id,f,d\n{csv}")), shell.file("floats.ndjson", json)];
+    for (mode, assignment) in MODES {
+        table_of_mode(&shell, mode, "id STRING NOT NULL, f FLOAT, d DOUBLE", assignment).await;
+        for (format, file) in ["csv", "ndjson"].into_iter().zip(&files) {
+            let (totals, refused, lines) = load(&shell, file, mode, &[]).await;
+            if mode == "strict" {
+                assert_eq!(refused, places(&[(2, "INEXACT", "f"), (3, "INEXACT", "d"), (4, "INEXACT", "f")]));
+                assert!(lines.iter().all(|line| line["hint"] == USE_ANSI), "{lines:?}");
+                assert_eq!(totals["coercions"], json!({}));
+            } else {
+                let coercions = match (mode, format) {
+                    ("legacy", "csv") => json!({ "f: string->float": 2, "d: string->double": 2 }),
+                    _ => json!({ "f: double->float": 1, "f: decimal->float": 1, "d: decimal->double": 2 }),
+                };
+                assert_eq!((refused, &totals["coercions"]), (places(&[]), &coercions), "{mode} {format}");
+                let expected = json!({ "id": "4", "f": 0.1, "d": 0.1 });
+                assert_eq!(shell.row(mode, &["4"]).await, expected, "{mode} {format}");
+                assert_eq!(shell.row(mode, &["3"]).await["d"], 0.123_456_789_012_345_68);
+            }
+            assert_eq!(shell.row(mode, &["1"]).await, json!({ "id": "1", "f": 0.1, "d": 0.1 }));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_loader_rejects_the_gateway_rejects_in_the_same_words() {
     let shell = Shell::start().await;
     table_of_mode(&shell, "strict", SLOPPY_DDL, StoreAssignment::Strict).await;

@@ -5,6 +5,8 @@
 //! with, so that reason, place and words do not depend on who saw the misfit.
 
 use super::Misfit;
+use super::text::{DOUBLE_DIGITS, is_literal, significant_digits};
+use crate::limits::NUMBER_MAX_DIGITS;
 use crate::payload::cast::Mode;
 use crate::payload::coercion::RuleBook;
 use crate::payload::item::ItemWriter;
@@ -141,12 +143,34 @@ pub(super) fn number_for(text: &str, data_type: &DataType) -> Kind {
     if let Ok(value) = text.parse() {
         return Kind::IntValue(value);
     }
-    match text.parse::<f64>() {
-        // A number that is no exact literal of a float is too large for it.
+    match (data_type, text.parse::<f64>()) {
         // Too large a number must not travel as infinity, for which columns have an option.
-        Ok(value) if *data_type == DataType::Float && value.is_finite() => Kind::DoubleValue(value),
+        (DataType::Float, Ok(value)) if value.is_finite() && is_literal(text, DOUBLE_DIGITS) => {
+            Kind::DoubleValue(value)
+        }
+        (DataType::Float | DataType::Double, _) if significant_digits(text) > NUMBER_MAX_DIGITS => {
+            Kind::DecimalValue(shortened(text))
+        }
         _ => Kind::DecimalValue(text.to_owned()),
     }
+}
+
+/// A number of too many digits as one of as many as a decimal has, for columns that keep far fewer of them. The last one is
+/// never that of a binary float, nor of what is halfway between two, unless that has as many digits itself: so the number is
+/// still inexact, and is rounded to the same side.
+fn shortened(text: &str) -> String {
+    let (mantissa, exponent) = text.find(['e', 'E']).map_or((text, ""), |at| text.split_at(at));
+    let (mut digits, mut out) = (0, String::with_capacity(text.len()));
+    for character in mantissa.chars() {
+        digits += usize::from(character.is_ascii_digit() && (digits > 0 || character != '0'));
+        out.push(match character {
+            // Fractions of two end in 5, and whole numbers that floats hold are shorter or end in 0.
+            '0'..='9' if digits == NUMBER_MAX_DIGITS => '1',
+            '0'..='9' if digits > NUMBER_MAX_DIGITS => '0',
+            other => other,
+        });
+    }
+    out + exponent
 }
 
 #[cfg(test)]
@@ -218,6 +242,28 @@ mod tests {
                 assert_eq!(member(literal, &data_type, StoreAssignment::Legacy), Ok(digits(literal)));
             }
             assert!(cell("inf", &data_type, StoreAssignment::Ansi).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_float_of_more_digits_than_it_keeps_is_refused_in_strict_and_rounded_where_it_is_counted_elsewhere() {
+        let ansi = "cast it before it is sent, or give the table `store_assignment: ansi`";
+        let cut = format!("0.5{}1", "0".repeat(36));
+        for (literal, data_type, number) in [
+            ("0.123456789012", DataType::Float, Kind::DoubleValue(0.123_456_789_012)),
+            ("0.500000000000000000001", DataType::Float, digits("0.500000000000000000001")),
+            ("0.123456789012345678", DataType::Double, digits("0.123456789012345678")),
+            ("1152921504606846977", DataType::Double, Kind::IntValue(1_152_921_504_606_846_977)),
+            (&*format!("0.5{}7", "0".repeat(60)), DataType::Double, digits(&format!("{cut}{}", "0".repeat(24)))),
+            (&*format!("0.5{}7e-3", "0".repeat(60)), DataType::Float, digits(&format!("{cut}{}e-3", "0".repeat(24)))),
+        ] {
+            for read in [cell, member] {
+                let misfit = read(literal, &data_type, StoreAssignment::Strict).unwrap_err();
+                assert_eq!((misfit.reason, &*misfit.hint), (RowReason::Inexact, ansi), "{literal}");
+                assert_eq!(read(literal, &data_type, StoreAssignment::Ansi), Ok(number.clone()), "{literal}");
+            }
+            assert_eq!(cell(literal, &data_type, StoreAssignment::Legacy), Ok(text(literal)));
+            assert_eq!(member(literal, &data_type, StoreAssignment::Legacy), Ok(number));
         }
     }
 
