@@ -65,9 +65,9 @@ impl Fit {
             }
             None if self.exact_only => match self.refusal(&kind, data_type, StoreAssignment::Strict) {
                 Some(reject) => Err(Misfit::of_reject(path, *reject).hint(USE_ROWS)),
-                None => Ok(Value { kind: Some(kind) }),
+                None => Ok(Value { kind: Some(exact(kind, data_type)) }),
             },
-            None => Ok(Value { kind: Some(kind) }),
+            None => Ok(Value { kind: Some(exact(kind, data_type)) }),
         }
     }
 
@@ -96,6 +96,15 @@ impl Fit {
         let field = Field::new("", data_type.clone(), true);
         let leaf = Leaf::compile(&field, "", Role::Value, Some(data_type), &mut policies)?;
         put(&leaf, kind).err()
+    }
+}
+
+/// A value that STRICT takes, as the declared type: a literal of many digits may spell a binary fraction, such as 2^-30.
+fn exact(kind: Kind, data_type: &DataType) -> Kind {
+    match (&kind, data_type) {
+        (Kind::DecimalValue(text), DataType::Double) => text.parse().map_or(kind, Kind::DoubleValue),
+        (Kind::DecimalValue(text), DataType::Float) => text.parse().map_or(kind, Kind::FloatValue),
+        _ => kind,
     }
 }
 
@@ -264,6 +273,17 @@ mod tests {
             }
             assert_eq!(cell(literal, &data_type, StoreAssignment::Legacy), Ok(text(literal)));
             assert_eq!(member(literal, &data_type, StoreAssignment::Legacy), Ok(number));
+        }
+    }
+
+    #[test]
+    fn a_long_literal_that_is_a_binary_fraction_is_exact_and_can_travel_as_arrow() {
+        let (text, value) = ("0.000000000931322574615478515625", 0.5_f64.powi(30));
+        for exact_only in [false, true] {
+            let fit = Fit { exact_only, ..Fit::STRICT };
+            let read = |data_type| text::read("c", text, &data_type, fit, &mut Vec::new()).unwrap().kind;
+            assert_eq!(read(DataType::Double), Some(Kind::DoubleValue(value)));
+            assert_eq!(read(DataType::Float), Some(Kind::FloatValue(value as f32)));
         }
     }
 
