@@ -543,6 +543,134 @@ async fn json_lines_go_through_the_mode_of_their_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fields_that_a_table_drops_from_json_lines_are_counted_by_path_in_rows_that_are_stored() {
+    let shell = Shell::start().await;
+    let client = forebay::client::connect(&shell.gateway.endpoint()).unwrap();
+    let ddl = "id STRING NOT NULL, n TINYINT, o STRUCT<a: INT>, l ARRAY<STRUCT<a: INT>>";
+    table_of_mode(&shell, "loose", ddl, StoreAssignment::Ansi).await;
+    let mut table = client.tables().get("loose").await.unwrap().table.unwrap();
+    table.set_unknown_fields(v1::UnknownFields::Drop);
+    client.tables().apply(table, false).await.unwrap();
+    let lines = r#"{"id": "s1", "n": 1, "o": {"a": 1}}
+{"id": "s2", "o": {"a": 1, "zz": 2}}
+{"id": "s3", "zz": 1}
+{"id": "s4", "zz": 1, "l": [{"a": 1, "zz": 1}, {"zz": 2}]}
+{"id": "s5", "zz": 1, "n": 300}
+{"id": "s6", "zz": 1, "n": [1]}
+{"id": "s7", "n": 1.5}
+"#;
+    let file = shell.file("loose.ndjson", lines);
+    let dropped = json!({
+        "o.zz: unknown field->dropped": 1,
+        "zz: unknown field->dropped": 2,
+        "l[].zz: unknown field->dropped": 2,
+        "n: decimal->tinyint": 1,
+    });
+    // Row 5 is rejected by the gateway, row 6 by the loader.
+    let (totals, refused, _) = load(&shell, &file, "loose", &["--batch-rows", "2"]).await;
+    assert_eq!(refused, places(&[(5, "OUT_OF_RANGE", "n"), (6, "TYPE_MISMATCH", "n")]));
+    assert_eq!((&totals["acked"], &totals["coercions"]), (&json!(5), &dropped));
+    let said = shell.run(&["check", &file, "--table", "loose", "--json"]).await;
+    assert_eq!((&said.json()["accepted"], &said.json()["coercions"]), (&json!(5), &dropped));
+    for command in ["load", "check"] {
+        let said = shell.run(&[command, &file, "--table", "loose"]).await;
+        assert!(said.stdout.contains("  coerced          1  o.zz: unknown field->dropped\n"), "{}", said.stdout);
+    }
+    let said = shell.run(&["check", &file, "--table", "loose", "--rows", "2", "--json"]).await;
+    assert_eq!(said.json()["coercions"], json!({ "o.zz: unknown field->dropped": 1 }));
+    let cells = shell.file("loose.csv", "id,o\nc1,\"{\"\"zz\"\": 1}\"\n");
+    let (totals, ..) = load(&shell, &cells, "loose", &["--payload", "arrow"]).await;
+    assert_eq!(totals["coercions"], json!({ "o.zz: unknown field->dropped": 1 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_json_line_that_has_a_field_twice_is_rejected_in_every_mode() {
+    let shell = Shell::start().await;
+    let lines = r#"{"id": "1", "n": 9, "n": 8}
+{"id": "2", "o": {"a": 1, "a": 2}}
+{"id": "3", "m": {"x": 1, "x": 2}}
+{"id": "4", "v": {"x": 1, "x": 2}}
+{"id": "5", "id": "6"}
+{"id": "7", "n": null, "n": 1}
+{"id": "8", "n": 1}
+"#;
+    let file = shell.file("twice.ndjson", lines);
+    let ddl = "id STRING NOT NULL, n INT, o STRUCT<a: INT>, m MAP<STRING, INT>, v VARIANT";
+    for (mode, assignment) in MODES {
+        table_of_mode(&shell, mode, ddl, assignment).await;
+        let (totals, refused, _) = load(&shell, &file, mode, &[]).await;
+        let twice = "DUPLICATE_MAP_KEY";
+        let rejects = [
+            (1, twice, "n"),
+            (2, twice, "o.a"),
+            (3, twice, "m[1].key"),
+            (4, twice, "v.x"),
+            (5, twice, "id"),
+            (6, twice, "n"),
+        ];
+        assert_eq!((refused, &totals["acked"]), (places(&rejects), &json!(1)), "{mode}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_json_line_is_in_the_rejects_file_as_it_was_in_the_file() {
+    let shell = Shell::start().await;
+    let lines = [
+        r#"{"id": "1", "n": 123456789012345678901234567890.1234567890}"#,
+        r#"{"id": "2", "n": 9, "n": 8.50}"#,
+        r#"{"id": "3",  "n":[1e0, "\u0041"] }"#,
+        r#"{"id": "4", "n": 300000000000000000000.10}"#,
+    ];
+    // A line that begins with a blank, too.
+    let file = shell.file("kept.ndjson", format!(" {}\n", lines.join(" \n ")));
+    // In STRICT the loader rejects, in LEGACY the gateway does some.
+    for (mode, assignment) in MODES {
+        table_of_mode(&shell, mode, "id STRING NOT NULL, n INT", assignment).await;
+        let (_, refused, _) = load(&shell, &file, mode, &[]).await;
+        assert_eq!(refused.len(), 4, "{mode}: {refused:?}");
+        let mut rejects: Vec<_> =
+            std::fs::read_to_string(shell.path("rejects.ndjson")).unwrap().lines().map(str::to_owned).collect();
+        rejects.sort_by_key(|reject| serde_json::from_str::<Value>(reject).unwrap()["row"].as_u64());
+        for (reject, line) in rejects.iter().zip(lines) {
+            assert!(reject.ends_with(&format!(r#","values":{line}}}"#)), "{mode}: {reject}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floats_are_read_as_the_nearest_and_longer_literals_only_where_rounding_is_allowed() {
+    let shell = Shell::start().await;
+    let many = format!("0.1{}1", "0".repeat(60));
+    let rows =
+        [("1", "0.1", "0.1"), ("2", "0.123456789012", "1"), ("3", "1", "0.123456789012345678"), ("4", &many, &many)];
+    let csv: String = rows.iter().map(|(id, f, d)| format!("{id},{f},{d}\n")).collect();
+    let json: String =
+        rows.iter().map(|(id, f, d)| format!("{{\"id\": \"{id}\", \"f\": {f}, \"d\": {d}}}\n")).collect();
+    let files = [shell.file("floats.csv", format!("id,f,d\n{csv}")), shell.file("floats.ndjson", json)];
+    for (mode, assignment) in MODES {
+        table_of_mode(&shell, mode, "id STRING NOT NULL, f FLOAT, d DOUBLE", assignment).await;
+        for (format, file) in ["csv", "ndjson"].into_iter().zip(&files) {
+            let (totals, refused, lines) = load(&shell, file, mode, &[]).await;
+            if mode == "strict" {
+                assert_eq!(refused, places(&[(2, "INEXACT", "f"), (3, "INEXACT", "d"), (4, "INEXACT", "f")]));
+                assert!(lines.iter().all(|line| line["hint"] == USE_ANSI), "{lines:?}");
+                assert_eq!(totals["coercions"], json!({}));
+            } else {
+                let coercions = match (mode, format) {
+                    ("legacy", "csv") => json!({ "f: string->float": 2, "d: string->double": 2 }),
+                    _ => json!({ "f: double->float": 1, "f: decimal->float": 1, "d: decimal->double": 2 }),
+                };
+                assert_eq!((refused, &totals["coercions"]), (places(&[]), &coercions), "{mode} {format}");
+                let expected = json!({ "id": "4", "f": 0.1, "d": 0.1 });
+                assert_eq!(shell.row(mode, &["4"]).await, expected, "{mode} {format}");
+                assert_eq!(shell.row(mode, &["3"]).await["d"], 0.123_456_789_012_345_68);
+            }
+            assert_eq!(shell.row(mode, &["1"]).await, json!({ "id": "1", "f": 0.1, "d": 0.1 }));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_loader_rejects_the_gateway_rejects_in_the_same_words() {
     let shell = Shell::start().await;
     table_of_mode(&shell, "strict", SLOPPY_DDL, StoreAssignment::Strict).await;

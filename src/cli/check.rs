@@ -15,6 +15,7 @@ use super::{CliError, ClientArgs, Exit, print_json, print_line, thousands};
 use crate::client::{CheckRates, Sample};
 use crate::limits::{BATCH_MAX_ROWS, MESSAGE_MAX_BYTES, WRITE_REQUEST_USD_PER_MILLION};
 use crate::payload::reject::column_path;
+use crate::payload::values::dropped::DroppedFields;
 use crate::payload::values::{Misfit, reason_name};
 use crate::proto::v1::{CheckRowsResponse, RowBatch};
 
@@ -53,7 +54,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, CliError> {
     let looked_at = LookedAt::open(&args.input, false, block_rows).await?;
     let table = existing(&client, &args.input.table).await?;
     let Prepared { name, open, source } = looked_at.prepare(&args.input, &table, block_rows, false)?;
-    let Taken { sample, numbers, rejects } = blocking(move || take(source, rows as u64)).await?;
+    let Taken { sample, numbers, dropped, rejects } = blocking(move || take(source, rows as u64)).await?;
     let answer = match sample {
         None if rejects.is_empty() => return Err(CliError::usage(format!("{name} has no rows to check"))),
         // No row can be sent at all.
@@ -63,7 +64,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, CliError> {
             client.tables().check(open, sample, rates).await?
         }
     };
-    let checked = Checked::new(answer, &numbers, rejects);
+    let checked = Checked::new(answer, &numbers, dropped, rejects);
     match args.json {
         true => print_json(&checked.json(&args, &name))?,
         false => checked.lines(&args, &name).iter().try_for_each(|line| print_line(line))?,
@@ -77,20 +78,23 @@ struct Taken {
     sample: Option<Sample>,
     /// Their numbers in the file.
     numbers: Vec<u64>,
+    /// By number: the paths of the fields that were left out of them.
+    dropped: BTreeMap<u64, Vec<String>>,
     /// Those that cannot.
     rejects: Vec<Rejected>,
 }
 
 fn take(mut source: Box<dyn Source>, last: u64) -> Result<Taken, CliError> {
     let (mut rows, mut batches, mut bytes) = (Vec::new(), Vec::new(), 0);
-    let (mut numbers, mut rejects) = (Vec::<u64>::new(), Vec::new());
+    let (mut numbers, mut dropped, mut rejects) = (Vec::<u64>::new(), BTreeMap::new(), Vec::new());
     let mut read = 0;
     // What is beyond a message is not checked anyway.
     while read < last && bytes < MESSAGE_MAX_BYTES {
-        let Some(block) = source.next()? else { break };
+        let Some(mut block) = source.next()? else { break };
         read += (block.content.rows() + block.rejects.len()) as u64;
         let wanted = block.origin.numbers.partition_point(|number| *number <= last);
         numbers.extend(&block.origin.numbers[..wanted]);
+        dropped.append(&mut block.origin.dropped);
         rejects.extend(block.rejects.into_iter().filter(|rejected| rejected.number <= last));
         match block.content {
             Content::Rows(block) => {
@@ -113,7 +117,7 @@ fn take(mut source: Box<dyn Source>, last: u64) -> Result<Taken, CliError> {
             Some(Sample::Arrow(joined.map_err(|error| CliError::usage(error.to_string()))?))
         }
     };
-    Ok(Taken { sample, numbers, rejects })
+    Ok(Taken { sample, numbers, dropped, rejects })
 }
 
 fn batch_bytes(batch: &RecordBatch) -> Result<usize, CliError> {
@@ -144,7 +148,12 @@ struct Counted {
 }
 
 impl Checked {
-    fn new(mut answer: CheckRowsResponse, numbers: &[u64], mut rejects: Vec<Rejected>) -> Self {
+    fn new(
+        mut answer: CheckRowsResponse,
+        numbers: &[u64],
+        mut dropped: BTreeMap<u64, Vec<String>>,
+        mut rejects: Vec<Rejected>,
+    ) -> Self {
         let sent =
             usize::try_from(answer.accepted_rows + answer.rejected_rows).unwrap_or(usize::MAX).min(numbers.len());
         let cut = sent < numbers.len();
@@ -161,6 +170,8 @@ impl Checked {
         for outcome in std::mem::take(&mut answer.rejected) {
             // An index beyond the sample would be the gateway's fault; there is no row to show for it.
             let Some(number) = numbers.get(outcome.row_index as usize) else { continue };
+            // Nothing is dropped from what is not stored. Rejected rows beyond those that the answer lists count all the same.
+            dropped.remove(number);
             examples.push((*number, Misfit::of_outcome(outcome)));
         }
         let rejected_here = rejects.len() as u64;
@@ -176,15 +187,18 @@ impl Checked {
             counted.map(|((field, reason), (count, hint))| Counted { field, reason, count, hint }).collect();
         by_reason.sort_by_key(|counted| std::cmp::Reverse(counted.count));
         let coercions = std::mem::take(&mut answer.coercions).into_iter();
+        let mut coercions: BTreeMap<_, _> =
+            coercions.map(|counted| (format!("{}: {}", counted.field_path, counted.rule), counted.count)).collect();
+        let mut fields = DroppedFields::default();
+        numbers[..sent].iter().filter_map(|number| dropped.get(number)).for_each(|paths| fields.count(paths));
+        fields.add_to(&mut coercions);
         Self {
             rows: sent as u64 + rejected_here,
             cut,
             rejected: answer.rejected_rows + rejected_here,
             by_reason,
             examples,
-            coercions: coercions
-                .map(|counted| (format!("{}: {}", counted.field_path, counted.rule), counted.count))
-                .collect(),
+            coercions,
             answer,
         }
     }

@@ -157,6 +157,8 @@ async fn load(
 
 fn show(report: &Report, receipt: &Receipt, seconds: f64, args: &LoadArgs, name: &str) -> Result<(), CliError> {
     let rate = report.rows as f64 / seconds.max(1e-9);
+    let mut coercions = receipt.coercions.clone();
+    report.dropped.add_to(&mut coercions);
     if args.json {
         return super::print_json(&json!({
             "file": name,
@@ -167,7 +169,7 @@ fn show(report: &Report, receipt: &Receipt, seconds: f64, args: &LoadArgs, name:
             "rejected": report.rejected_rows,
             "rejected_by_reason": report.by_reason,
             "rejects_file": args.rejects,
-            "coercions": receipt.coercions,
+            "coercions": coercions,
             "seconds": seconds,
             "rows_per_second": rate,
             "write_units": receipt.write_units,
@@ -188,7 +190,7 @@ fn show(report: &Report, receipt: &Receipt, seconds: f64, args: &LoadArgs, name:
     for example in &report.examples {
         super::print_line(&format!("  {example}"))?;
     }
-    coercion_lines(&receipt.coercions).iter().try_for_each(|line| super::print_line(line))?;
+    coercion_lines(&coercions).iter().try_for_each(|line| super::print_line(line))?;
     match &args.rejects {
         Some(path) if report.rejected_rows > 0 => {
             super::print_line(&format!("  the rejected rows and their reasons are in {}", path.display()))

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use serde_saphyr::{Location, Spanned};
@@ -65,6 +65,7 @@ struct Entry {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Column {
+    #[serde(default, deserialize_with = "non_finite")]
     non_finite: Option<NonFinite>,
     time_encoding: Option<TimeEncoding>,
     as_set: Option<bool>,
@@ -72,6 +73,13 @@ struct Column {
     float_key: Option<bool>,
     default_value: Option<Value>,
     comment: Option<String>,
+}
+
+/// The choice `null` is a text, and YAML's own null is easily written for it: that must not mean that nothing was chosen.
+fn non_finite<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonFinite>, D::Error> {
+    let chosen = Option::deserialize(deserializer)?;
+    let null = || D::Error::custom("YAML's own null is none; to store a null, write \"null\" in quotes");
+    chosen.ok_or_else(null).map(Some)
 }
 
 /// A duration in words.
@@ -530,6 +538,23 @@ dynamodb:
         for (text, expected) in cases {
             let message = refused(&text);
             assert!(message.starts_with(expected), "{message}\nexpected\n{expected}");
+        }
+    }
+
+    #[test]
+    fn an_unquoted_null_is_not_taken_for_no_choice() {
+        let file = |value: &str| {
+            format!("name: x\nddl: id STRING NOT NULL, d DOUBLE\nkey: id\ncolumns:\n  d:\n    non_finite: {value}\n")
+        };
+        for null in ["null", "~", ""] {
+            assert_eq!(
+                refused(&file(null)),
+                "t.yaml:6: wrong value for `non_finite`: YAML's own null is none; to store a null, write \"null\" in quotes \
+                 in table `x`"
+            );
+        }
+        for (value, choice) in [("'null'", NonFinite::Null), ("string", NonFinite::String)] {
+            assert_eq!(one(&file(value)).schema.field("d").unwrap().options.non_finite, choice);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Parquet and Arrow IPC: files that say their own types.
 
+use std::collections::BTreeMap;
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::sync::Arc;
 
@@ -157,7 +158,7 @@ impl Source for ColumnarSource {
         let first = self.rows + 1;
         self.rows += rows as u64;
         let kept = if self.keep { Kept::Arrow { batch: batch.clone(), first } } else { Kept::Nothing };
-        let mut origin = Origin { numbers: (first..=self.rows).collect(), kept };
+        let mut origin = Origin { numbers: (first..=self.rows).collect(), kept, dropped: BTreeMap::new() };
         let mut rejects = Vec::new();
         let content = match self.as_arrow {
             true => Content::Arrow(batch),

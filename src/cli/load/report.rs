@@ -6,9 +6,10 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::source::{Origin, Rejected};
+use super::source::{Origin, Rejected, RowText};
 use crate::cli::{CliError, progress_bar};
 use crate::client::{Event, Outcome};
+use crate::payload::values::dropped::DroppedFields;
 use crate::payload::values::{Misfit, reason_name};
 use indicatif::ProgressBar;
 
@@ -26,6 +27,8 @@ pub(super) struct Report {
     pub(super) rejected_rows: u64,
     /// The same by reason.
     pub(super) by_reason: BTreeMap<&'static str, u64>,
+    /// Fields that were left out of acked rows.
+    pub(super) dropped: DroppedFields,
     /// The first rejected rows, a sentence each.
     pub(super) examples: Vec<String>,
 }
@@ -42,6 +45,14 @@ struct State {
     rejected_in: HashMap<u64, u64>,
     rejects: Option<RejectsFile>,
     bar: ProgressBar,
+}
+
+/// A line of the rejects file.
+#[derive(serde::Serialize)]
+struct RejectLine {
+    #[serde(flatten)]
+    misfit: serde_json::Value,
+    values: Option<RowText>,
 }
 
 struct RejectsFile {
@@ -94,7 +105,9 @@ impl Reporter {
         match event {
             Event::Outcome(outcome) => state.outcome(outcome),
             Event::Acked(acked) => {
-                state.origins.remove(&acked.batch);
+                if let Some(origin) = state.origins.remove(&acked.batch) {
+                    origin.dropped.values().for_each(|paths| state.report.dropped.count(paths));
+                }
                 let rejected = state.rejected_in.remove(&acked.batch).unwrap_or(0);
                 state.report.acked_rows += (acked.rows as u64).saturating_sub(rejected);
                 state.bar.inc(acked.rows as u64);
@@ -135,7 +148,8 @@ impl State {
     fn outcome(&mut self, outcome: Outcome) {
         *self.rejected_in.entry(outcome.batch).or_default() += 1;
         // The origin is there from before the batch was sent until it is acked, and outcomes come before that.
-        let Some(origin) = self.origins.get(&outcome.batch) else { return };
+        let Some(origin) = self.origins.get_mut(&outcome.batch) else { return };
+        origin.dropped.remove(&origin.numbers[outcome.row]);
         let misfit = Misfit {
             path: outcome.field_path,
             reason: outcome.reason,
@@ -158,8 +172,8 @@ impl State {
             self.report.examples.push(format!("row {number}{}", misfit.placed_sentence()));
         }
         let Some(rejects) = self.rejects.as_mut().filter(|rejects| rejects.failed.is_none()) else { return };
-        let mut line = misfit.json(number);
-        line["values"] = values;
-        rejects.failed = writeln!(rejects.file, "{line}").err();
+        let line = RejectLine { misfit: misfit.json(number), values };
+        let written = serde_json::to_writer(&mut rejects.file, &line).map_err(std::io::Error::from);
+        rejects.failed = written.and_then(|()| rejects.file.write_all(b"\n")).err();
     }
 }

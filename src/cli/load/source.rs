@@ -1,9 +1,11 @@
 //! Blocks of rows on their way from a file to the writer, with what is needed to say where a rejected row came from.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use serde_json::value::RawValue;
 
 use crate::api::convert::schema_from_proto;
 use crate::cli::CliError;
@@ -49,8 +51,32 @@ pub(in crate::cli) struct Rejected {
     pub(in crate::cli) number: u64,
     /// Why.
     pub(in crate::cli) misfit: Misfit,
-    /// The row as the file has it; null where nobody asked for it.
-    pub(in crate::cli) values: serde_json::Value,
+    /// The row as the file has it; `None` where nobody asked for it.
+    pub(in crate::cli) values: Option<RowText>,
+}
+
+/// A row as the file has it, for the rejects file.
+#[derive(Debug, serde::Serialize)]
+#[serde(untagged)]
+pub(in crate::cli) enum RowText {
+    /// A line of JSON, byte for byte: a reader's numbers and maps would round its digits and forget its repeated names.
+    Line(Box<RawValue>),
+    /// What was not JSON, shown as JSON.
+    Shown(serde_json::Value),
+}
+
+impl RowText {
+    /// A line of an NDJSON file.
+    pub(in crate::cli) fn line(line: String) -> Self {
+        // A line that is no JSON ends the load, so that the text is only for form's sake.
+        RawValue::from_string(line.clone()).map_or_else(|_| Self::Shown(line.into()), Self::Line)
+    }
+
+    /// The cells of a CSV file's record.
+    pub(in crate::cli) fn record(headers: &[String], record: &csv::StringRecord) -> Self {
+        let cells = headers.iter().zip(record).map(|(name, cell)| (name.clone(), cell.into()));
+        Self::Shown(cells.collect::<serde_json::Map<_, _>>().into())
+    }
 }
 
 /// Where rows came from: their numbers, and their text where rejected rows are to be written.
@@ -59,6 +85,8 @@ pub(in crate::cli) struct Origin {
     pub(in crate::cli) numbers: Vec<u64>,
     /// The rows as the file has them.
     pub(in crate::cli) kept: Kept,
+    /// By the row's number: the paths of the fields that were left out of it.
+    pub(in crate::cli) dropped: BTreeMap<u64, Vec<String>>,
 }
 
 /// Rows as the file has them.
@@ -78,6 +106,7 @@ impl Origin {
     fn remove(&mut self, at: usize, misfit: Misfit) -> Rejected {
         let values = self.values(at);
         let number = self.numbers.remove(at);
+        self.dropped.remove(&number);
         match &mut self.kept {
             Kept::Records { records, .. } => drop(records.remove(at)),
             Kept::Lines(lines) => drop(lines.remove(at)),
@@ -86,22 +115,19 @@ impl Origin {
         Rejected { number, misfit, values }
     }
 
-    /// A row as the file has it; null where it was not kept.
-    pub(in crate::cli) fn values(&self, at: usize) -> serde_json::Value {
+    /// A row as the file has it; `None` where it was not kept.
+    pub(in crate::cli) fn values(&self, at: usize) -> Option<RowText> {
         match &self.kept {
-            Kept::Nothing => serde_json::Value::Null,
-            Kept::Records { headers, records } => record_json(headers, &records[at]),
-            Kept::Lines(lines) => serde_json::from_str(&lines[at]).unwrap_or_else(|_| lines[at].as_str().into()),
+            Kept::Nothing => None,
+            Kept::Records { headers, records } => Some(RowText::record(headers, &records[at])),
+            Kept::Lines(lines) => Some(RowText::line(lines[at].clone())),
             Kept::Arrow { batch, first } => {
                 let row = batch.slice((self.numbers[at] - first) as usize, 1);
-                arrow_json(&row).unwrap_or_else(|error| format!("cannot be shown: {error}").into())
+                let shown = arrow_json(&row).unwrap_or_else(|error| format!("cannot be shown: {error}").into());
+                Some(RowText::Shown(shown))
             }
         }
     }
-}
-
-pub(in crate::cli) fn record_json(headers: &[String], record: &csv::StringRecord) -> serde_json::Value {
-    headers.iter().zip(record).map(|(name, cell)| (name.clone(), cell.into())).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn arrow_json(row: &RecordBatch) -> Result<serde_json::Value, CliError> {

@@ -4,6 +4,7 @@
 //! A file whose structure is broken is refused before anything is sent. Of a stream only the start can be looked at: a broken
 //! line further on ends the load there. A cell that does not fit its type only rejects its row.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines};
 use std::sync::Arc;
 
@@ -13,10 +14,10 @@ use serde_json::value::RawValue;
 use super::infer::{JsonColumn, TextColumn, schema_of, see_members};
 use super::input::{ByteSource, Input};
 use super::prepare::{Settings, Survey};
-use super::source::{Block, Content, Kept, Origin, Rejected, Source, record_json, rows_to_arrow};
+use super::source::{Block, Content, Kept, Origin, Rejected, RowText, Source, rows_to_arrow};
 use crate::cli::CliError;
 use crate::payload::values::fit::Fit;
-use crate::payload::values::json::{Members, UNKNOWN_FIELD, from_raw};
+use crate::payload::values::json::{self, Members, UNKNOWN_FIELD};
 use crate::payload::values::{Misfit, text};
 use crate::proto::v1::{Row, RowReason, Value};
 use crate::schema::{Field, Schema};
@@ -176,6 +177,8 @@ enum TextLines {
 /// One row: its values or why not, and what to keep of it.
 struct Line {
     values: Result<Vec<Value>, Misfit>,
+    /// Paths of the fields that were left out.
+    dropped: Vec<String>,
     record: Option<csv::StringRecord>,
     line: Option<String>,
 }
@@ -215,27 +218,33 @@ impl TextSource {
                 if !reader.read_record(&mut record).map_err(|error| csv_error(&self.name, &error))? {
                     return Ok(None);
                 }
-                let fit = self.fit;
+                let (fit, mut dropped) = (self.fit, Vec::new());
                 let cell = |(field, cell): (&Field, &str)| match cell {
                     "" => Ok(Value::default()),
-                    cell => text::read(&field.name, cell, &field.data_type, fit),
+                    cell => text::read(&field.name, cell, &field.data_type, fit, &mut dropped),
                 };
                 let values = self.fields.iter().zip(&record).map(cell).collect();
-                Ok(Some(Line { values, record: self.keep.then_some(record), line: None }))
+                Ok(Some(Line { values, dropped, record: self.keep.then_some(record), line: None }))
             }
             TextLines::Ndjson(lines) => {
                 let Some((number, line)) = lines.next_line()? else { return Ok(None) };
                 let members = members(&self.name, number, &line)?;
-                let values = row_values(&self.fields, &members, self.fit);
-                Ok(Some(Line { values, record: None, line: self.keep.then_some(line) }))
+                let mut dropped = Vec::new();
+                let values = row_values(&self.fields, &members, self.fit, &mut dropped);
+                Ok(Some(Line { values, dropped, record: None, line: self.keep.then_some(line) }))
             }
         }
     }
 }
 
-/// A row of JSON by the session's columns. A column that is there twice counts once, the last, as in any JSON reader.
-fn row_values(fields: &[Field], Members(members): &Members<'_>, fit: Fit) -> Result<Vec<Value>, Misfit> {
-    let mut values = vec![Value::default(); fields.len()];
+/// A row of JSON by the session's columns.
+fn row_values(
+    fields: &[Field],
+    Members(members): &Members<'_>,
+    fit: Fit,
+    dropped: &mut Vec<String>,
+) -> Result<Vec<Value>, Misfit> {
+    let mut values = vec![None; fields.len()];
     for (at, (name, raw)) in members.iter().enumerate() {
         let known = match fields.get(at) {
             Some(field) if field.name == *name => Some(at),
@@ -243,15 +252,18 @@ fn row_values(fields: &[Field], Members(members): &Members<'_>, fit: Fit) -> Res
         };
         let raw: &RawValue = raw;
         match known {
-            Some(at) => values[at] = from_raw(name, raw, &fields[at].data_type, fit)?,
-            None if fit.drop_unknown => {}
+            Some(at) if values[at].is_some() => {
+                return Err(json::comes_twice(name, "a row has each of its columns once"));
+            }
+            Some(at) => values[at] = Some(json::read(name, raw, &fields[at].data_type, fit, dropped)?),
+            None if fit.drop_unknown => dropped.push(name.clone()),
             None => {
                 let misfit = Misfit::new(name, RowReason::UnknownField, "the table has no such column");
                 return Err(misfit.hint(UNKNOWN_FIELD));
             }
         }
     }
-    Ok(values)
+    Ok(values.into_iter().map(Option::unwrap_or_default).collect())
 }
 
 impl Source for TextSource {
@@ -261,6 +273,7 @@ impl Source for TextSource {
         }
         let (mut rows, mut rejects) = (Vec::with_capacity(self.batch_rows), Vec::new());
         let (mut numbers, mut records, mut lines) = (Vec::with_capacity(self.batch_rows), Vec::new(), Vec::new());
+        let mut dropped = BTreeMap::new();
         while rows.len() + rejects.len() < self.batch_rows {
             let line = match self.next_row() {
                 Ok(Some(line)) => line,
@@ -275,14 +288,17 @@ impl Source for TextSource {
                 Ok(values) => {
                     rows.push(Row { values });
                     numbers.push(self.rows);
+                    if !line.dropped.is_empty() {
+                        dropped.insert(self.rows, line.dropped);
+                    }
                     records.extend(line.record);
                     lines.extend(line.line);
                 }
                 Err(misfit) => {
                     let values = match (&self.lines, line.record, line.line) {
-                        (TextLines::Csv { headers, .. }, Some(record), _) => record_json(headers, &record),
-                        (_, _, Some(line)) => serde_json::from_str(&line).unwrap_or_default(),
-                        _ => serde_json::Value::Null,
+                        (TextLines::Csv { headers, .. }, Some(record), _) => Some(RowText::record(headers, &record)),
+                        (_, _, Some(line)) => Some(RowText::line(line)),
+                        _ => None,
                     };
                     rejects.push(Rejected { number: self.rows, misfit, values });
                 }
@@ -296,7 +312,7 @@ impl Source for TextSource {
             TextLines::Csv { headers, .. } => Kept::Records { headers: Arc::clone(headers), records },
             TextLines::Ndjson(_) => Kept::Lines(lines),
         };
-        let mut origin = Origin { numbers, kept };
+        let mut origin = Origin { numbers, kept, dropped };
         let content = match &self.arrow {
             None => Content::Rows(rows),
             Some(schema) => Content::Arrow(rows_to_arrow(schema, rows, &mut origin, &mut rejects)?),

@@ -5,6 +5,8 @@
 //! with, so that reason, place and words do not depend on who saw the misfit.
 
 use super::Misfit;
+use super::text::{DOUBLE_DIGITS, is_literal, significant_digits};
+use crate::limits::NUMBER_MAX_DIGITS;
 use crate::payload::cast::Mode;
 use crate::payload::coercion::RuleBook;
 use crate::payload::item::ItemWriter;
@@ -63,9 +65,9 @@ impl Fit {
             }
             None if self.exact_only => match self.refusal(&kind, data_type, StoreAssignment::Strict) {
                 Some(reject) => Err(Misfit::of_reject(path, *reject).hint(USE_ROWS)),
-                None => Ok(Value { kind: Some(kind) }),
+                None => Ok(Value { kind: Some(exact(kind, data_type)) }),
             },
-            None => Ok(Value { kind: Some(kind) }),
+            None => Ok(Value { kind: Some(exact(kind, data_type)) }),
         }
     }
 
@@ -94,6 +96,15 @@ impl Fit {
         let field = Field::new("", data_type.clone(), true);
         let leaf = Leaf::compile(&field, "", Role::Value, Some(data_type), &mut policies)?;
         put(&leaf, kind).err()
+    }
+}
+
+/// A value that STRICT takes, as the declared type: a literal of many digits may spell a binary fraction, such as 2^-30.
+fn exact(kind: Kind, data_type: &DataType) -> Kind {
+    match (&kind, data_type) {
+        (Kind::DecimalValue(text), DataType::Double) => text.parse().map_or(kind, Kind::DoubleValue),
+        (Kind::DecimalValue(text), DataType::Float) => text.parse().map_or(kind, Kind::FloatValue),
+        _ => kind,
     }
 }
 
@@ -141,12 +152,34 @@ pub(super) fn number_for(text: &str, data_type: &DataType) -> Kind {
     if let Ok(value) = text.parse() {
         return Kind::IntValue(value);
     }
-    match text.parse::<f64>() {
-        // A number that is no exact literal of a float is too large for it.
+    match (data_type, text.parse::<f64>()) {
         // Too large a number must not travel as infinity, for which columns have an option.
-        Ok(value) if *data_type == DataType::Float && value.is_finite() => Kind::DoubleValue(value),
+        (DataType::Float, Ok(value)) if value.is_finite() && is_literal(text, DOUBLE_DIGITS) => {
+            Kind::DoubleValue(value)
+        }
+        (DataType::Float | DataType::Double, _) if significant_digits(text) > NUMBER_MAX_DIGITS => {
+            Kind::DecimalValue(shortened(text))
+        }
         _ => Kind::DecimalValue(text.to_owned()),
     }
+}
+
+/// A number of too many digits as one of as many as a decimal has, for columns that keep far fewer of them. The last one is
+/// never that of a binary float, nor of what is halfway between two, unless that has as many digits itself: so the number is
+/// still inexact, and is rounded to the same side.
+fn shortened(text: &str) -> String {
+    let (mantissa, exponent) = text.find(['e', 'E']).map_or((text, ""), |at| text.split_at(at));
+    let (mut digits, mut out) = (0, String::with_capacity(text.len()));
+    for character in mantissa.chars() {
+        digits += usize::from(character.is_ascii_digit() && (digits > 0 || character != '0'));
+        out.push(match character {
+            // Fractions of two end in 5, and whole numbers that floats hold are shorter or end in 0.
+            '0'..='9' if digits == NUMBER_MAX_DIGITS => '1',
+            '0'..='9' if digits > NUMBER_MAX_DIGITS => '0',
+            other => other,
+        });
+    }
+    out + exponent
 }
 
 #[cfg(test)]
@@ -160,7 +193,7 @@ mod tests {
     }
 
     fn cell(text: &str, data_type: &DataType, mode: StoreAssignment) -> Result<Kind, Misfit> {
-        text::read("c", text, data_type, fit(mode)).map(|value| value.kind.unwrap())
+        text::read("c", text, data_type, fit(mode), &mut Vec::new()).map(|value| value.kind.unwrap())
     }
 
     fn member(json: &str, data_type: &DataType, mode: StoreAssignment) -> Result<Kind, Misfit> {
@@ -222,6 +255,39 @@ mod tests {
     }
 
     #[test]
+    fn a_float_of_more_digits_than_it_keeps_is_refused_in_strict_and_rounded_where_it_is_counted_elsewhere() {
+        let ansi = "cast it before it is sent, or give the table `store_assignment: ansi`";
+        let cut = format!("0.5{}1", "0".repeat(36));
+        for (literal, data_type, number) in [
+            ("0.123456789012", DataType::Float, Kind::DoubleValue(0.123_456_789_012)),
+            ("0.500000000000000000001", DataType::Float, digits("0.500000000000000000001")),
+            ("0.123456789012345678", DataType::Double, digits("0.123456789012345678")),
+            ("1152921504606846977", DataType::Double, Kind::IntValue(1_152_921_504_606_846_977)),
+            (&*format!("0.5{}7", "0".repeat(60)), DataType::Double, digits(&format!("{cut}{}", "0".repeat(24)))),
+            (&*format!("0.5{}7e-3", "0".repeat(60)), DataType::Float, digits(&format!("{cut}{}e-3", "0".repeat(24)))),
+        ] {
+            for read in [cell, member] {
+                let misfit = read(literal, &data_type, StoreAssignment::Strict).unwrap_err();
+                assert_eq!((misfit.reason, &*misfit.hint), (RowReason::Inexact, ansi), "{literal}");
+                assert_eq!(read(literal, &data_type, StoreAssignment::Ansi), Ok(number.clone()), "{literal}");
+            }
+            assert_eq!(cell(literal, &data_type, StoreAssignment::Legacy), Ok(text(literal)));
+            assert_eq!(member(literal, &data_type, StoreAssignment::Legacy), Ok(number));
+        }
+    }
+
+    #[test]
+    fn a_long_literal_that_is_a_binary_fraction_is_exact_and_can_travel_as_arrow() {
+        let (text, value) = ("0.000000000931322574615478515625", 0.5_f64.powi(30));
+        for exact_only in [false, true] {
+            let fit = Fit { exact_only, ..Fit::STRICT };
+            let read = |data_type| text::read("c", text, &data_type, fit, &mut Vec::new()).unwrap().kind;
+            assert_eq!(read(DataType::Double), Some(Kind::DoubleValue(value)));
+            assert_eq!(read(DataType::Float), Some(Kind::FloatValue(value as f32)));
+        }
+    }
+
+    #[test]
     fn a_json_value_travels_as_the_kind_that_json_says() {
         for mode in [StoreAssignment::Ansi, StoreAssignment::Legacy] {
             assert_eq!(member("1.50", &DataType::String, mode), Ok(digits("1.50")));
@@ -279,7 +345,7 @@ mod tests {
     #[test]
     fn as_arrow_only_exact_values_travel_and_the_hint_names_the_other_payload() {
         let fit = |mode| Fit { mode, exact_only: true, ..Fit::STRICT };
-        let read = |text, data_type, mode| text::read("c", text, data_type, fit(mode));
+        let read = |text, data_type, mode| text::read("c", text, data_type, fit(mode), &mut Vec::new());
         assert_eq!(read("5", &DataType::Integer, StoreAssignment::Legacy).unwrap().kind, Some(Kind::IntValue(5)));
         let misfit = read("12.5", &DataType::Integer, StoreAssignment::Ansi).unwrap_err();
         assert_eq!((misfit.reason, &*misfit.hint), (RowReason::Inexact, USE_ROWS));

@@ -45,8 +45,19 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
     }
 }
 
-/// Reads a JSON value as a value of the type.
+/// Reads a JSON value as a value of the type, for callers that leave nothing out or need not say what.
 pub(crate) fn from_raw(path: &str, raw: &RawValue, data_type: &DataType, fit: Fit) -> Result<Value, Misfit> {
+    read(path, raw, data_type, fit, &mut Vec::new())
+}
+
+/// Reads a JSON value as a value of the type; `dropped` gets the paths of the fields that were left out.
+pub(crate) fn read(
+    path: &str,
+    raw: &RawValue,
+    data_type: &DataType,
+    fit: Fit,
+    dropped: &mut Vec<String>,
+) -> Result<Value, Misfit> {
     let json = raw.get();
     // The text was checked to be JSON when its line was read, here and below.
     let broken = |_| Misfit::of_type(path, "the text", data_type);
@@ -55,15 +66,15 @@ pub(crate) fn from_raw(path: &str, raw: &RawValue, data_type: &DataType, fit: Fi
         (_, DataType::Variant) => return natural(path, json, 1),
         (Some(b'['), DataType::Array { element, .. }) => {
             let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(broken)?;
-            let one = |(at, raw): (usize, &&RawValue)| from_raw(&format!("{path}[{at}]"), raw, element, fit);
+            let one = |(at, raw): (usize, &&RawValue)| read(&format!("{path}[{at}]"), raw, element, fit, dropped);
             Kind::ListValue(ListValue { values: elements.iter().enumerate().map(one).collect::<Result<_, _>>()? })
         }
         (Some(b'{'), DataType::Map { key, value, .. }) => {
             let Members(members) = serde_json::from_str(json).map_err(broken)?;
             let one = |(at, (name, raw)): (usize, (String, &RawValue))| {
                 Ok(MapEntry {
-                    key: Some(text::read(&format!("{path}[{at}].key"), &name, key, fit)?),
-                    value: Some(from_raw(&format!("{path}[{at}].value"), raw, value, fit)?),
+                    key: Some(text::read(&format!("{path}[{at}].key"), &name, key, fit, dropped)?),
+                    value: Some(read(&format!("{path}[{at}].value"), raw, value, fit, dropped)?),
                 })
             };
             Kind::MapValue(MapValue {
@@ -72,19 +83,22 @@ pub(crate) fn from_raw(path: &str, raw: &RawValue, data_type: &DataType, fit: Fi
         }
         (Some(b'{'), DataType::Struct(fields)) => {
             let Members(members) = serde_json::from_str(json).map_err(broken)?;
-            let mut values = vec![Value::default(); fields.len()];
+            let mut values = vec![None; fields.len()];
             for (name, raw) in members {
                 let path = format!("{path}.{name}");
                 match fields.iter().position(|field| field.name == name) {
-                    Some(at) => values[at] = from_raw(&path, raw, &fields[at].data_type, fit)?,
-                    None if fit.drop_unknown => {}
+                    Some(at) if values[at].is_some() => {
+                        return Err(comes_twice(&path, "a struct has each of its fields once"));
+                    }
+                    Some(at) => values[at] = Some(read(&path, raw, &fields[at].data_type, fit, dropped)?),
+                    None if fit.drop_unknown => dropped.push(path),
                     None => {
                         let misfit = Misfit::new(&path, RowReason::UnknownField, "the struct has no such field");
                         return Err(misfit.hint(UNKNOWN_FIELD));
                     }
                 }
             }
-            Kind::StructValue(StructValue { values })
+            Kind::StructValue(StructValue { values: values.into_iter().map(Option::unwrap_or_default).collect() })
         }
         (Some(b'['), _) => return Err(Misfit::of_type(path, "a list", data_type)),
         (Some(b'{'), _) => return Err(Misfit::of_type(path, "a map", data_type)),
@@ -96,7 +110,7 @@ pub(crate) fn from_raw(path: &str, raw: &RawValue, data_type: &DataType, fit: Fi
             };
             return Err(Misfit::of_type(path, found, data_type));
         }
-        (Some(b'"'), scalar) => return from_text(path, unquote(path, json)?, scalar, fit),
+        (Some(b'"'), scalar) => return from_text(path, unquote(path, json)?, scalar, fit, dropped),
         (Some(b't' | b'f'), DataType::Boolean) => Kind::BoolValue(json == "true"),
         (Some(b't' | b'f'), scalar) => return fit.settle(path, Kind::BoolValue(json == "true"), scalar),
         (_, scalar) => return from_number(path, json, scalar, fit),
@@ -108,14 +122,25 @@ pub(crate) fn from_raw(path: &str, raw: &RawValue, data_type: &DataType, fit: Fi
 pub(crate) const UNKNOWN_FIELD: &str =
     "leave it out, add it to the table, or let the table have `unknown_fields: drop`";
 
+/// A field that an object has more than once: which of its values is meant cannot be told.
+pub(crate) fn comes_twice(path: &str, hint: &str) -> Misfit {
+    Misfit::new(path, RowReason::DuplicateMapKey, "the field comes twice").hint(hint)
+}
+
 /// A JSON string for a scalar.
-fn from_text(path: &str, text: String, data_type: &DataType, fit: Fit) -> Result<Value, Misfit> {
+fn from_text(
+    path: &str,
+    text: String,
+    data_type: &DataType,
+    fit: Fit,
+    dropped: &mut Vec<String>,
+) -> Result<Value, Misfit> {
     match data_type {
         DataType::String | DataType::Char(_) | DataType::Varchar(_) => {
             Ok(Value { kind: Some(Kind::StringValue(text)) })
         }
         DataType::Decimal { .. } | DataType::Binary | DataType::Date | DataType::Timestamp | DataType::TimestampNtz => {
-            text::read(path, &text, data_type, fit)
+            text::read(path, &text, data_type, fit, dropped)
         }
         // JSON has no other way to write these; whether they are stored is the table's to say.
         DataType::Float | DataType::Double if matches!(&*text, "NaN" | "Infinity" | "-Infinity") => {
@@ -268,9 +293,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::schema::Field;
+    use crate::schema::{Field, StoreAssignment};
 
-    fn read(json: &str, data_type: &DataType) -> Result<Value, Misfit> {
+    fn value(json: &str, data_type: &DataType) -> Result<Value, Misfit> {
         from_raw("c", serde_json::from_str(json).unwrap(), data_type, Fit::STRICT)
     }
 
@@ -296,30 +321,48 @@ mod tests {
             "counters": { "7": 1, "-1": 2 },
             "at": "2026-01-31T12:00:00Z",
         });
-        let value = read(&json.to_string(), &nested()).unwrap();
+        let value = value(&json.to_string(), &nested()).unwrap();
         assert_eq!(to_json(&value, Some(&nested())), json);
     }
 
     #[test]
     fn a_number_keeps_its_digits_into_a_decimal() {
-        let value = read(r#"{"amounts": [123456789012345678901234567890.50]}"#, &nested()).unwrap();
+        let value = value(r#"{"amounts": [123456789012345678901234567890.50]}"#, &nested()).unwrap();
         assert_eq!(to_json(&value, Some(&nested()))["amounts"][0], "123456789012345678901234567890.50");
     }
 
     #[test]
     fn a_misfit_names_the_path() {
-        let misfit = read(r#"{"counters": {"7": 1, "x": 1}}"#, &nested()).unwrap_err();
+        let misfit = value(r#"{"counters": {"7": 1, "x": 1}}"#, &nested()).unwrap_err();
         assert_eq!((misfit.path.as_str(), misfit.reason), ("c.counters[1].key", RowReason::TypeMismatch));
-        let misfit = read(r#"{"counters": {"7": "x"}}"#, &nested()).unwrap_err();
+        let misfit = value(r#"{"counters": {"7": "x"}}"#, &nested()).unwrap_err();
         assert_eq!((misfit.path.as_str(), misfit.reason), ("c.counters[0].value", RowReason::TypeMismatch));
-        let misfit = read(r#"{"amounts": [1, 1.234]}"#, &nested()).unwrap_err();
+        let misfit = value(r#"{"amounts": [1, 1.234]}"#, &nested()).unwrap_err();
         assert_eq!((misfit.path.as_str(), misfit.reason), ("c.amounts[1]", RowReason::Inexact));
-        let misfit = read(r#"{"speed": 1}"#, &nested()).unwrap_err();
+        let misfit = value(r#"{"speed": 1}"#, &nested()).unwrap_err();
         assert_eq!((misfit.path.as_str(), misfit.reason), ("c.speed", RowReason::UnknownField));
-        let message = |json, data_type| read(json, data_type).unwrap_err().message;
+        let message = |json, data_type| value(json, data_type).unwrap_err().message;
         assert_eq!(message("\"5\"", &DataType::Long), "string does not fit the declared type bigint");
         assert_eq!(message("5", &DataType::String), "bigint does not fit the declared type string");
         assert_eq!(message("true", &DataType::Long), "boolean does not fit the declared type bigint");
+    }
+
+    #[test]
+    fn a_field_that_comes_twice_is_refused_and_not_overwritten() {
+        let inner = DataType::Struct(vec![Field::new("a", DataType::Long, true)]);
+        let list = DataType::Array { element: Box::new(inner.clone()), contains_null: true };
+        for (json, data_type, path) in [
+            (r#"{"a": 1, "a": 2}"#, inner.clone(), "c.a"),
+            (r#"{"a": null, "a": 2}"#, inner.clone(), "c.a"),
+            (r#"[{"a": 1}, {"a": 1, "\u0061": 1}]"#, list, "c[1].a"),
+        ] {
+            for mode in [StoreAssignment::Strict, StoreAssignment::Ansi, StoreAssignment::Legacy] {
+                let fit = Fit { mode, ..Fit::STRICT };
+                let misfit = from_raw("c", serde_json::from_str(json).unwrap(), &data_type, fit).unwrap_err();
+                assert_eq!((misfit.path.as_str(), misfit.reason), (path, RowReason::DuplicateMapKey), "{json}");
+                assert_eq!(misfit.message, "the field comes twice");
+            }
+        }
     }
 
     #[test]
@@ -329,34 +372,35 @@ mod tests {
             (r#"["\udc00"]"#, DataType::Array { element: Box::new(DataType::String), contains_null: true }, "c[0]"),
             (r#"{"a": "\ud800\ud800"}"#, DataType::Variant, "c.a"),
         ] {
-            let misfit = read(json, &data_type).unwrap_err();
+            let misfit = value(json, &data_type).unwrap_err();
             assert_eq!((misfit.path.as_str(), misfit.reason), (path, RowReason::Malformed), "{json}");
         }
-        assert_eq!(read(r#""\ud83d\ude00""#, &DataType::String).unwrap().kind, Some(Kind::StringValue("😀".into())));
+        assert_eq!(value(r#""\ud83d\ude00""#, &DataType::String).unwrap().kind, Some(Kind::StringValue("😀".into())));
     }
 
     #[test]
     fn a_variant_takes_what_json_says() {
         let json = json!({ "a": [1, 2.5, "x", null, true] });
-        assert_eq!(to_json(&read(&json.to_string(), &DataType::Variant).unwrap(), Some(&DataType::Variant)), json);
+        assert_eq!(to_json(&value(&json.to_string(), &DataType::Variant).unwrap(), Some(&DataType::Variant)), json);
     }
 
     #[test]
     fn a_number_keeps_its_digits_into_a_variant() {
-        let kind = |json: &str| read(json, &DataType::Variant).map(|value| value.kind.unwrap());
+        let kind = |json: &str| value(json, &DataType::Variant).map(|value| value.kind.unwrap());
         assert_eq!(kind("-9223372036854775808"), Ok(Kind::IntValue(i64::MIN)));
         assert_eq!(kind("1e3"), Ok(Kind::DoubleValue(1000.0)));
         assert_eq!(kind("0.1"), Ok(Kind::DoubleValue(0.1)));
         assert_eq!(kind("9223372036854775809"), Ok(Kind::DecimalValue("9223372036854775809".into())));
         assert_eq!(kind("0.12345678901234567890"), Ok(Kind::DecimalValue("0.12345678901234567890".into())));
         assert_eq!(kind("1e400"), Ok(Kind::DecimalValue("1e400".into())));
-        let misfit = read(&format!("{{\"a\": [{}]}}", "1".repeat(39)), &DataType::Variant).unwrap_err();
+        let misfit = value(&format!("{{\"a\": [{}]}}", "1".repeat(39)), &DataType::Variant).unwrap_err();
         assert_eq!((misfit.path.as_str(), misfit.reason), ("c.a[0]", RowReason::Inexact));
     }
 
     #[test]
     fn a_variant_nests_32_levels_and_no_further() {
-        let nested = |levels: usize| read(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)), &DataType::Variant);
+        let nested =
+            |levels: usize| value(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)), &DataType::Variant);
         assert!(nested(32).is_ok());
         assert_eq!(nested(33).unwrap_err().reason, RowReason::TooDeep);
         assert_eq!(nested(100_000).unwrap_err().reason, RowReason::TooDeep);

@@ -3,6 +3,7 @@
 //! A value that does not fit is a [`Misfit`], never a guess and never a null; what fits is said by [`fit`]. Callers: `defaults`,
 //! `api::convert`, and the CLI's `load`, `check` and `get`.
 
+pub(crate) mod dropped;
 pub(crate) mod fit;
 pub(crate) mod json;
 mod reason;

@@ -10,12 +10,19 @@ use crate::proto::v1::value::Kind;
 use crate::proto::v1::{RowReason, Value};
 use crate::schema::DataType;
 
-/// Reads a text as a value of the type, by the table's mode. What is empty is the caller's to decide.
-pub(crate) fn read(path: &str, text: &str, data_type: &DataType, fit: Fit) -> Result<Value, Misfit> {
+/// Reads a text as a value of the type, by the table's mode. What is empty is the caller's to decide. `dropped` gets the
+/// paths of the fields that were left out.
+pub(crate) fn read(
+    path: &str,
+    text: &str,
+    data_type: &DataType,
+    fit: Fit,
+    dropped: &mut Vec<String>,
+) -> Result<Value, Misfit> {
     match data_type {
         DataType::Variant | DataType::Array { .. } | DataType::Map { .. } | DataType::Struct(_) => {
             match serde_json::from_str(text) {
-                Ok(raw) => json::from_raw(path, raw, data_type, fit),
+                Ok(raw) => json::read(path, raw, data_type, fit, dropped),
                 // Text that is not JSON is a fine variant.
                 Err(_) if matches!(data_type, DataType::Variant) => {
                     Ok(Value { kind: Some(Kind::StringValue(text.to_owned())) })
@@ -35,6 +42,7 @@ pub(crate) fn parse(path: &str, text: &str, data_type: &DataType) -> Result<Valu
     };
     let out_of_range =
         || Misfit::new(path, RowReason::OutOfRange, format!("the number is outside the range of {data_type}"));
+    let inexact = || Misfit::new(path, RowReason::Inexact, format!("digits would be lost in {data_type}"));
     let bare = text.trim();
     let kind = match data_type {
         DataType::String | DataType::Char(_) | DataType::Varchar(_) => Kind::StringValue(text.to_owned()),
@@ -63,6 +71,11 @@ pub(crate) fn parse(path: &str, text: &str, data_type: &DataType) -> Result<Valu
             if number.is_infinite() && has_digit(bare) {
                 return Err(out_of_range());
             }
+            // The digits of a double that is a float mean just that float.
+            let widened = || is_literal(bare, DOUBLE_DIGITS) && bare.parse() == Ok(f64::from(number));
+            if !is_literal(bare, FLOAT_DIGITS) && !widened() {
+                return Err(inexact());
+            }
             Kind::FloatValue(number)
         }
         DataType::Double => {
@@ -70,13 +83,15 @@ pub(crate) fn parse(path: &str, text: &str, data_type: &DataType) -> Result<Valu
             if number.is_infinite() && has_digit(bare) {
                 return Err(out_of_range());
             }
+            if !is_literal(bare, DOUBLE_DIGITS) {
+                return Err(inexact());
+            }
             Kind::DoubleValue(number)
         }
         DataType::Decimal { precision, scale } => {
             let decimal = Decimal::parse(bare).ok_or_else(|| mismatch("a number of at most 38 digits"))?;
             let Some(scaled) = decimal.rescale((*scale).into()) else {
-                let message = format!("digits would be lost in {data_type}");
-                return Err(Misfit::new(path, RowReason::Inexact, message));
+                return Err(inexact());
             };
             if scaled.digits() > u32::from(*precision) {
                 return Err(out_of_range());
@@ -102,10 +117,36 @@ pub(crate) fn parse(path: &str, text: &str, data_type: &DataType) -> Result<Valu
             Kind::TimestampNtzMicros(micros.ok_or_else(|| mismatch("a time without a zone, like 2026-01-31T12:00:00"))?)
         }
         DataType::Variant | DataType::Array { .. } | DataType::Map { .. } | DataType::Struct(_) => {
-            return read(path, text, data_type, Fit::STRICT);
+            return read(path, text, data_type, Fit::STRICT, &mut Vec::new());
         }
     };
     Ok(Value { kind: Some(kind) })
+}
+
+/// Significant digits that tell every float (binary32) from its neighbours: no text of a float needs more (IEEE 754-2019, 5.12.2).
+const FLOAT_DIGITS: usize = 9;
+/// The same for doubles (binary64).
+pub(super) const DOUBLE_DIGITS: usize = 17;
+
+/// Whether a number's text is a literal of a binary float, which means the float nearest to it. What has more digits than that
+/// takes means something that no such float holds.
+pub(super) fn is_literal(text: &str, max_digits: usize) -> bool {
+    // Most texts are shorter anyway.
+    text.len() <= max_digits || significant_digits(text) <= max_digits
+}
+
+/// Digits of a number's text without the zeros at both ends.
+pub(super) fn significant_digits(text: &str) -> usize {
+    let mantissa = text.bytes().take_while(|byte| !matches!(byte, b'e' | b'E'));
+    let (mut digits, mut zeros) = (0, 0);
+    for digit in mantissa.filter(u8::is_ascii_digit) {
+        match digit {
+            b'0' if digits == 0 => {}
+            b'0' => zeros += 1,
+            _ => digits += std::mem::take(&mut zeros) + 1,
+        }
+    }
+    digits
 }
 
 /// Whether a float's text is a number, and not the name of what is none.
@@ -237,6 +278,27 @@ mod tests {
         assert_eq!(reason("maybe", &DataType::Boolean), RowReason::TypeMismatch);
         assert_eq!(reason("2013-02-30", &DataType::Date), RowReason::TypeMismatch);
         assert_eq!(reason("1e39", &DataType::Float), RowReason::OutOfRange);
+    }
+
+    #[test]
+    fn a_literal_means_the_nearest_float_and_longer_ones_are_not_exact() {
+        let (float, double) = (&DataType::Float, &DataType::Double);
+        assert_eq!(ok("0.1", float), Kind::FloatValue(0.1));
+        assert_eq!(ok("0.123456789", float), Kind::FloatValue(0.123_456_79));
+        assert_eq!(ok("-00.10000000000000000", float), Kind::FloatValue(-0.1));
+        assert_eq!(ok("1.17549435e-38", float), Kind::FloatValue(f32::MIN_POSITIVE));
+        // A float that was written as the double that it also is.
+        assert_eq!(ok("0.10000000149011612", float), Kind::FloatValue(0.1));
+        assert_eq!(ok("16777216.0", float), Kind::FloatValue(16_777_216.0));
+        for inexact in ["0.1234567891", "0.123456789012", "0.10000000149011613", "0.5000000000000000000001"] {
+            assert_eq!(reason(inexact, float), RowReason::Inexact, "{inexact}");
+        }
+        assert_eq!(ok("0.30000000000000004", double), Kind::DoubleValue(0.1 + 0.2));
+        assert_eq!(ok("1797693134862315700000000000e281", double), Kind::DoubleValue(f64::MAX));
+        assert_eq!(ok("-Infinity", double), Kind::DoubleValue(f64::NEG_INFINITY));
+        for inexact in ["0.123456789012345678", "100000000000000000.1", "1152921504606846977"] {
+            assert_eq!(reason(inexact, double), RowReason::Inexact, "{inexact}");
+        }
     }
 
     #[test]
