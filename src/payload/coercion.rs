@@ -9,12 +9,13 @@ use super::cast::ValueKind;
 use crate::schema::DataType;
 
 /// Rules of one column: one for each kind of value, then those below.
-const RULES_PER_COLUMN: u32 = 16;
-/// What did not fit was cut off: blanks of a text, digits of a decimal.
-const CUT: u32 = 12;
-const NON_FINITE_TO_NULL: u32 = 13;
-const NON_FINITE_TO_TEXT: u32 = 14;
-const LEFT_OUT: u32 = 15;
+const RULES_PER_COLUMN: u32 = 18;
+const TRAILING_BLANKS: u32 = 12;
+const DIGITS_ROUNDED: u32 = 13;
+const NON_FINITE_TO_NULL: u32 = 14;
+const NON_FINITE_TO_TEXT: u32 = 15;
+const DUPLICATE: u32 = 16;
+const UNKNOWN_FIELD: u32 = 17;
 
 /// A rule of one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +32,14 @@ impl ColumnRules {
         RuleId(self.0 + kind as u32)
     }
 
-    /// Blanks at the end of text were cut off so that it fits, or a decimal was rounded to its column's scale.
-    pub fn cut(self) -> RuleId {
-        RuleId(self.0 + CUT)
+    /// Blanks at the end of text were cut off so that it fits.
+    pub fn trailing_blanks(self) -> RuleId {
+        RuleId(self.0 + TRAILING_BLANKS)
+    }
+
+    /// A decimal was rounded to its column's scale.
+    pub fn digits_rounded(self) -> RuleId {
+        RuleId(self.0 + DIGITS_ROUNDED)
     }
 
     /// NaN or an infinity became null.
@@ -46,9 +52,9 @@ impl ColumnRules {
         RuleId(self.0 + NON_FINITE_TO_TEXT)
     }
 
-    /// A field that the table does not have, or a set's element that was there already, was left out.
-    pub fn left_out(self) -> RuleId {
-        RuleId(self.0 + LEFT_OUT)
+    /// A set's element that was there already was left out.
+    pub fn duplicate(self) -> RuleId {
+        RuleId(self.0 + DUPLICATE)
     }
 }
 
@@ -75,7 +81,8 @@ impl RuleBook {
 
     /// The rule of a field that is left out.
     pub fn dropped(&mut self, path: &str) -> RuleId {
-        self.push(Column { path: path.into(), incoming: None, declared: "dropped".into() }).left_out()
+        let rules = self.push(Column { path: path.into(), incoming: None, declared: Box::default() });
+        RuleId(rules.0 + UNKNOWN_FIELD)
     }
 
     fn push(&mut self, column: Column) -> ColumnRules {
@@ -89,14 +96,12 @@ impl RuleBook {
     pub fn describe(&self, rule: RuleId) -> (&str, String) {
         let Some(column) = self.columns.get((rule.0 / RULES_PER_COLUMN) as usize) else { return ("", String::new()) };
         let text = match rule.0 % RULES_PER_COLUMN {
-            CUT if column.declared.starts_with("decimal") => "digits->rounded".to_owned(),
-            CUT => "trailing blanks->cut".to_owned(),
+            TRAILING_BLANKS => "trailing blanks->cut".to_owned(),
+            DIGITS_ROUNDED => "digits->rounded".to_owned(),
             NON_FINITE_TO_NULL => "non-finite->null".to_owned(),
             NON_FINITE_TO_TEXT => "non-finite->string".to_owned(),
-            LEFT_OUT if column.incoming.is_none() && &*column.declared == "dropped" => {
-                "unknown field->dropped".to_owned()
-            }
-            LEFT_OUT => "duplicate->dropped".to_owned(),
+            DUPLICATE => "duplicate->dropped".to_owned(),
+            UNKNOWN_FIELD => "unknown field->dropped".to_owned(),
             kind => {
                 // The number is one of the twelve.
                 let kind = ValueKind::ALL[kind as usize];

@@ -86,11 +86,6 @@ impl ItemWriter {
         self.coerced.clear();
     }
 
-    /// How sizes are known now.
-    pub fn sizes(&self) -> Sizes {
-        self.sizes
-    }
-
     /// What `write` adds to the item's size, by DynamoDB's rule.
     pub fn measured<T>(&mut self, write: impl FnOnce(&mut Self) -> T) -> (T, usize) {
         let (sizes, before) = (std::mem::replace(&mut self.sizes, Sizes::Exact), self.item_bytes);

@@ -188,7 +188,7 @@ pub(super) fn write_set(
             check_item_size(writer)?;
         } else {
             writer.rewind(element);
-            writer.coerced(leaf.left_out());
+            writer.coerced(leaf.duplicate());
         }
     }
     if !any {

@@ -335,6 +335,14 @@ impl DataType {
         )
     }
 
+    /// Whether the type is a number.
+    pub fn is_number(&self) -> bool {
+        matches!(
+            self,
+            Self::Byte | Self::Short | Self::Integer | Self::Long | Self::Float | Self::Double | Self::Decimal { .. }
+        )
+    }
+
     /// Whether the type is text.
     pub fn is_text(&self) -> bool {
         matches!(self, Self::String | Self::Char(_) | Self::Varchar(_))

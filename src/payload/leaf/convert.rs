@@ -47,7 +47,7 @@ impl Leaf {
                 let fitted = number::decimal(found, mode, precision, scale)?;
                 let put = self.out_decimal(writer, fitted)?;
                 if matches!(found, Found::Decimal(value) if value.normalized() != fitted.normalized()) {
-                    writer.coerced(self.rules.cut());
+                    writer.coerced(self.rules.digits_rounded());
                 }
                 Ok(put)
             }
@@ -109,7 +109,7 @@ impl Leaf {
         let (fitting, surplus) = text.split_at(end);
         if !self.mode.is_strict() && surplus.bytes().all(|byte| byte == b' ') {
             let put = self.out_text(writer, fitting)?;
-            writer.coerced(self.rules.cut());
+            writer.coerced(self.rules.trailing_blanks());
             return Ok(put);
         }
         let message = format!("the text has more than the {most} characters of {}", self.declared);

@@ -166,8 +166,8 @@ impl Leaf {
     }
 
     /// The rule of a set whose elements this leaf writes, for elements that are there already.
-    pub fn left_out(&self) -> RuleId {
-        self.rules.left_out()
+    pub fn duplicate(&self) -> RuleId {
+        self.rules.duplicate()
     }
 
     /// An integer of any width.
@@ -238,7 +238,7 @@ impl Leaf {
                 .hint("a decimal has at most 38 significant digits, such as -12.50")
         })?;
         let put = self.put_decimal(writer, value)?;
-        writer.coerced(self.rules.cut());
+        writer.coerced(self.rules.digits_rounded());
         Ok(put)
     }
 

@@ -346,7 +346,8 @@ impl<'a, 'f> Positional<'a, 'f> {
         while let Some(value) = self.note(wire.next_message())? {
             let Some((at, shape)) = positions.get(position) else {
                 let message = format!("the struct has more values than its {} declared fields", positions.len());
-                return Err(Reject::new(RejectReason::SurplusValue, message));
+                let hint = "declare every field of the struct in Open, in the order of the values";
+                return Err(Reject::new(RejectReason::SurplusValue, message).hint(hint));
             };
             position += 1;
             let Some(at) = *at else { continue };
@@ -369,7 +370,8 @@ impl<'a, 'f> Positional<'a, 'f> {
         while let Some(entry) = self.note(wire.next_message())? {
             let (key, value) = self.note(entry_parts(entry))?;
             let Some((kind::STRING, WireValue::Bytes(name))) = key else {
-                return Err(Reject::new(RejectReason::TypeMismatch, "a struct's fields must be named by text"));
+                let reject = Reject::new(RejectReason::TypeMismatch, "a struct's fields must be named by text");
+                return Err(reject.hint("send a map with keys of text, or a struct by position"));
             };
             let name = self.utf8(name)?;
             let Some(at) = target.fields.iter().position(|field| *field.name == *name) else {

@@ -132,18 +132,9 @@ fn put(leaf: &Leaf, kind: &Kind) -> Put {
 
 /// The number in a cell of a column of numbers.
 fn number_in(text: &str, data_type: &DataType) -> Option<Kind> {
-    let numbers = matches!(
-        data_type,
-        DataType::Byte
-            | DataType::Short
-            | DataType::Integer
-            | DataType::Long
-            | DataType::Float
-            | DataType::Double
-            | DataType::Decimal { .. }
-    );
     // `inf` and `nan` are words here.
-    let is_number = numbers && text.parse::<f64>().is_ok() && text.bytes().any(|byte| byte.is_ascii_digit());
+    let is_number =
+        data_type.is_number() && text.parse::<f64>().is_ok() && text.bytes().any(|byte| byte.is_ascii_digit());
     is_number.then(|| number_for(text, data_type))
 }
 

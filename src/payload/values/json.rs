@@ -153,13 +153,7 @@ fn from_text(
 /// A JSON number for a scalar.
 fn from_number(path: &str, json: &str, data_type: &DataType, fit: Fit) -> Result<Value, Misfit> {
     match data_type {
-        DataType::Byte
-        | DataType::Short
-        | DataType::Integer
-        | DataType::Long
-        | DataType::Float
-        | DataType::Double
-        | DataType::Decimal { .. } => {
+        number if number.is_number() => {
             text::parse(path, json, data_type).or_else(|_| fit.settle(path, number_for(json, data_type), data_type))
         }
         // As a literal it is microseconds or months; a cast would take it for seconds or years.
