@@ -17,7 +17,7 @@ use forebay::pool::retry::RetryConfig;
 use forebay::pool::{BatchTicket, MemoryBudget, Pool, PoolConfig, PoolTable, SessionEvent, SessionLink};
 use forebay::schema::TableDef;
 use forebay::store::{
-    BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, ReadError, Store, StoreFuture,
+    BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, OneWrite, ReadError, Store, StoreFuture,
     TableDescription, WriteDone, WriteError, WriteItem, WriteOp,
 };
 use forebay::telemetry::Instruments;
@@ -52,7 +52,7 @@ fn encoded(keys: u32) -> Vec<EncodedRow> {
     let buffer = Bytes::from(buffer);
     let row = |(row_index, (range, key_len))| {
         let key_hash = u64::from(row_index % keys).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let item = WriteItem { op: WriteOp::Put, json: buffer.slice(range), key_len };
+        let item = WriteItem::new(WriteOp::Put, buffer.slice(range), key_len);
         let item_bytes = item.json.len() as u32;
         EncodedRow { row_index, item, partition_hash: key_hash, key_hash, item_bytes }
     };
@@ -108,7 +108,7 @@ impl Store for AtOnce {
         Box::pin(ready(Ok(done)))
     }
 
-    fn write_one(&self, _: Arc<str>, _: WriteItem) -> StoreFuture<'_, WriteDone, WriteError> {
+    fn write_one(&self, _: OneWrite) -> StoreFuture<'_, WriteDone, WriteError> {
         Box::pin(ready(Ok(WriteDone { unprocessed: Vec::new(), write_units: 1.0 })))
     }
 
@@ -164,7 +164,7 @@ fn pool(criterion: &mut Criterion<CpuTime>) {
     let (pool, _tasks) = Pool::start(&PoolConfig::for_cores(2), &store, &instruments);
     let memory = MemoryBudget::new(64 * 1024 * 1024, Arc::clone(&instruments));
     let (session, mut events) = SessionLink::new(1, false);
-    let table = PoolTable { name: "bench".into(), coalesce: true };
+    let table = PoolTable::new("bench");
     let rows = encoded(ROWS);
     group.bench_function("different keys", |bencher| {
         bencher.iter_batched(

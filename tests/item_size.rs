@@ -14,7 +14,7 @@ use forebay::proto::v1::{ListValue, MapEntry, MapValue, Row, RowBatch, StructVal
 use forebay::schema::{KeyDef, TableDef, ddl};
 use forebay::store::dynamodb::DynamoDb;
 use forebay::store::embedded::Embedded;
-use forebay::store::{Store as _, WriteError, WriteItem, WriteOp};
+use forebay::store::{OneWrite, Store as _, WriteError, WriteItem, WriteOp};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -158,7 +158,7 @@ async fn around_400_kb_the_encoders_verdict_is_the_stores() {
                     WriteItem { json: Bytes::from(longer), ..fitting }
                 }
             };
-            let verdict = store.write_one("sizes".into(), item).await;
+            let verdict = store.write_one(OneWrite { table: "sizes".into(), item: item, sequence: None }).await;
             match (around <= 0, &verdict) {
                 (true, Ok(_)) | (false, Err(WriteError::Validation { .. })) => {}
                 _ => panic!("{around} bytes from the limit the store says {verdict:?} of {values:?}"),

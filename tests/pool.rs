@@ -70,7 +70,7 @@ async fn one_bad_item_is_refused_and_24_good_ones_are_written() {
     session.wait(1).await;
     let (totals, fates) = &session.done[&1];
     assert_eq!((totals.committed, fates.len()), (24, 1));
-    let (row, RowFate::Rejected(reject)) = &fates[0];
+    let [(row, RowFate::Rejected(reject))] = &fates[..] else { panic!("one row is rejected, not {fates:?}") };
     assert_eq!((*row, reject.reason), (7, RejectReason::BackendValidation));
     assert!(reject.message.contains("liking"), "{}", reject.message);
     assert_eq!(store.items("t").len(), 24);

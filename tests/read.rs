@@ -59,8 +59,8 @@ impl Store for Hanging {
     fn batch_write(&self, request: BatchWrite) -> StoreFuture<'_, WriteDone, WriteError> {
         self.inner.batch_write(request)
     }
-    fn write_one(&self, table: Arc<str>, item: WriteItem) -> StoreFuture<'_, WriteDone, WriteError> {
-        self.inner.write_one(table, item)
+    fn write_one(&self, request: OneWrite) -> StoreFuture<'_, WriteDone, WriteError> {
+        self.inner.write_one(request)
     }
     fn describe_table<'a>(&'a self, table: &'a str) -> StoreFuture<'a, Option<TableDescription>, ControlError> {
         self.inner.describe_table(table)
@@ -291,8 +291,8 @@ async fn the_expired_and_the_foreign_have_statuses_of_their_own() {
     let ddl = "id STRING NOT NULL, until TIMESTAMP";
     gateway.table("sessions", ddl, key_of(&["id"], &[]), Some("until"), rows).await;
     let json = Bytes::from_static(br#"{"id":{"S":"foreign"},"until":{"S":"tomorrow"}}"#);
-    let foreign = WriteItem { op: WriteOp::Put, json, key_len: 20 };
-    gateway.store.write_one("sessions".into(), foreign).await.unwrap();
+    let foreign = WriteItem::new(WriteOp::Put, json, 20);
+    gateway.store.write_one(OneWrite { table: "sessions".into(), item: foreign, sequence: None }).await.unwrap();
 
     let ids = ["old", "new", "foreign", "none"].map(|id| key([text(id)]));
     let read = gateway.batch(vec![keys("sessions", ids.to_vec(), &["id"])]).await.unwrap();

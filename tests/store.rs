@@ -10,8 +10,8 @@ use forebay::schema::types::{DataType, Field, Schema};
 use forebay::store::dynamodb::DynamoDb;
 use forebay::store::embedded::{Embedded, EmbeddedError};
 use forebay::store::{
-    Attr, BatchWrite, ControlError, ControlRecord, GetKeys, Item, KeyAttrs, ReadError, Store, WriteError, WriteItem,
-    WriteOp,
+    Attr, BatchWrite, ControlError, ControlRecord, GetKeys, Item, KeyAttrs, OneWrite, ReadError, Store, WriteError,
+    WriteItem, WriteOp,
 };
 
 struct Local {
@@ -44,7 +44,7 @@ fn definition(table: &str) -> TableDef {
 /// A put of the key (id, n) with more attributes, as JSON.
 fn put(id: &str, n: i64, rest: &str) -> WriteItem {
     let key = key_json(id, n);
-    WriteItem { op: WriteOp::Put, json: Bytes::from(format!("{{{key}{rest}}}")), key_len: key.len() as u32 }
+    WriteItem::new(WriteOp::Put, Bytes::from(format!("{{{key}{rest}}}")), key.len() as u32)
 }
 
 fn delete(id: &str, n: i64) -> WriteItem {
@@ -91,8 +91,8 @@ async fn every_kind_of_value_is_read_back_as_it_was_written() {
     assert!(done.unprocessed.is_empty());
     assert!(done.write_units >= 2.0);
     store.batch_write(batch("tbl", vec![delete("gone", 2), put("k", 3, r#","v":{"N":"7"}"#)])).await.unwrap();
-    store.write_one("tbl".into(), put("single", 4, "")).await.unwrap();
-    store.write_one("tbl".into(), delete("k", 3)).await.unwrap();
+    store.write_one(OneWrite { table: "tbl".into(), item: put("single", 4, ""), sequence: None }).await.unwrap();
+    store.write_one(OneWrite { table: "tbl".into(), item: delete("k", 3), sequence: None }).await.unwrap();
 
     let item = store.get(keys("tbl", vec![key("k", 1)], &[])).await.unwrap().unwrap();
     assert_eq!(item["s"], Attr::S("é\n\"\\ 😀\u{1}".to_owned()));
@@ -163,13 +163,16 @@ async fn a_missing_table_and_a_wrong_key_are_told_apart() {
     let store = &local.store;
     let missing = WriteError::TableMissing { table: "nowhere".to_owned() };
     assert_eq!(store.batch_write(batch("nowhere", vec![put("a", 1, "")])).await, Err(missing.clone()));
-    assert_eq!(store.write_one("nowhere".into(), delete("a", 1)).await, Err(missing));
+    assert_eq!(
+        store.write_one(OneWrite { table: "nowhere".into(), item: delete("a", 1), sequence: None }).await,
+        Err(missing)
+    );
     let missing = ReadError::TableMissing { table: "nowhere".to_owned() };
     assert_eq!(store.get(keys("nowhere", vec![key("a", 1)], &[])).await, Err(missing));
     assert_eq!(store.check_access("nowhere").await, Ok(()));
 
     store.create_table(&definition("tbl")).await.unwrap();
-    let wrong = WriteItem { op: WriteOp::Put, json: Bytes::from_static(br#"{"id":{"S":"a"}}"#), key_len: 14 };
+    let wrong = WriteItem::new(WriteOp::Put, Bytes::from_static(br#"{"id":{"S":"a"}}"#), 14);
     let error = store.batch_write(batch("tbl", vec![wrong])).await.unwrap_err();
     assert!(matches!(error, WriteError::Validation { .. }), "{error:?}");
 }

@@ -5,7 +5,8 @@
 use bytes::Bytes;
 use forebay::store::dynamodb::DynamoDb;
 use forebay::store::{
-    Attr, BatchWrite, ControlError, ControlRecord, GetKeys, Store, StoreConfig, WriteError, WriteItem, WriteOp,
+    Attr, BatchWrite, ControlError, ControlRecord, GetKeys, OneWrite, Store, StoreConfig, WriteError, WriteItem,
+    WriteOp,
 };
 
 #[path = "common/stub_store.rs"]
@@ -26,7 +27,7 @@ async fn start(options: StubOptions) -> (StubStore, DynamoDb) {
 
 fn item(op: WriteOp, id: usize, rest: &str) -> WriteItem {
     let key = format!(r#""pk":{{"S":"a"}},"sk":{{"N":"{id}"}}"#);
-    WriteItem { op, json: Bytes::from(format!("{{{key}{rest}}}")), key_len: key.len() as u32 }
+    WriteItem::new(op, Bytes::from(format!("{{{key}{rest}}}")), key.len() as u32)
 }
 
 #[tokio::test]
@@ -39,8 +40,11 @@ async fn calls_and_items_are_counted() {
     assert_eq!((done.unprocessed.len(), done.write_units), (0, 25.0));
     let items = vec![item(WriteOp::Delete, 1, ""), item(WriteOp::Put, 2, rest)];
     store.batch_write(BatchWrite { table: "tbl".into(), items }).await.unwrap();
-    store.write_one("tbl".into(), item(WriteOp::Put, 1, rest)).await.unwrap();
-    store.write_one("tbl".into(), item(WriteOp::Delete, 1, "")).await.unwrap();
+    store.write_one(OneWrite { table: "tbl".into(), item: item(WriteOp::Put, 1, rest), sequence: None }).await.unwrap();
+    store
+        .write_one(OneWrite { table: "tbl".into(), item: item(WriteOp::Delete, 1, ""), sequence: None })
+        .await
+        .unwrap();
     let stats = stub.stats();
     assert_eq!((stats.batch_calls, stats.single_calls, stats.puts, stats.deletes), (2, 2, 27, 2));
     assert_eq!((stats.calls_by_items[25], stats.calls_by_items[2], stats.mean_items), (1, 1, 13.5));

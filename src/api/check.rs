@@ -119,7 +119,7 @@ impl Tally {
         for row in &chunk.rows {
             self.sizes_bytes.push(row.item_bytes);
             self.units += match row.item.op {
-                WriteOp::Put => u64::from(row.item_bytes.div_ceil(WRITE_UNIT_BYTES)),
+                WriteOp::Put | WriteOp::Merge | WriteOp::Insert => u64::from(row.item_bytes.div_ceil(WRITE_UNIT_BYTES)),
                 // As much as the item that is deleted, which nobody has read.
                 WriteOp::Delete => 1,
             };
@@ -241,7 +241,7 @@ mod tests {
         let (partition_hash, key_hash) = (7, 7);
         EncodedRow {
             row_index: 0,
-            item: WriteItem { op, json, key_len: key.len() as u32 },
+            item: WriteItem::new(op, json, key.len() as u32),
             partition_hash,
             key_hash,
             item_bytes,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::schema::ddl;
 use crate::schema::table::{KeyDef, Ownership, default_partition_attribute, default_sort_attribute};
+use crate::store::OneWrite;
 use crate::store::*;
 
 /// What the store does with a changing call.
@@ -82,7 +83,7 @@ impl Store for FakeStore {
         unreachable!("the catalog writes no rows")
     }
 
-    fn write_one(&self, _: Arc<str>, _: WriteItem) -> StoreFuture<'_, WriteDone, WriteError> {
+    fn write_one(&self, _: OneWrite) -> StoreFuture<'_, WriteDone, WriteError> {
         unreachable!("the catalog writes no rows")
     }
 

@@ -126,6 +126,7 @@ impl ChunkBuilder {
                 op: span.shape.op,
                 json: buffer.slice(span.start..span.end),
                 key_len: span.shape.key_len,
+                sequence: None,
             },
             partition_hash: span.shape.partition_hash,
             key_hash: span.shape.key_hash,

@@ -39,6 +39,12 @@ pub enum RejectReason {
     Malformed,
     /// DynamoDB refused the item on its own.
     BackendValidation,
+    /// An insert found an item with this key.
+    AlreadyExists,
+    /// Another row of its atomic group failed.
+    AtomicPeer,
+    /// Two rows of an atomic group have the same key.
+    DuplicateKey,
 }
 
 /// Why one value, and so its row, is rejected.

@@ -19,7 +19,7 @@ use super::retry::RetryConfig;
 use super::verdict::{TableVerdict, Verdict};
 use super::{PoolTable, Slice};
 use crate::payload::EncodedRow;
-use crate::store::{BatchWrite, Store, WriteDone, WriteError};
+use crate::store::{BatchWrite, OneWrite, Store, WriteDone, WriteError};
 use crate::telemetry::Instruments;
 use crate::telemetry::instruments::OutcomeLabel;
 
@@ -161,7 +161,7 @@ impl Lane {
             self.config.instruments.count_rows("dropped", dropped);
             return;
         }
-        let PoolTable { name, coalesce } = table;
+        let PoolTable { name, coalesce, sequence: _, max_write_units: _ } = table;
         let bulk = owed.session().is_bulk();
         let retry = self.config.retry;
         let lane = self.tables.entry(Arc::clone(&name)).or_insert_with(|| TableLane {
@@ -217,7 +217,7 @@ impl Lane {
                 let attempt = Attempt { table: Arc::clone(name), slots, started: now };
                 let handle = self.attempts.spawn(async move {
                     let result = match <[_; 1]>::try_from(items) {
-                        Ok([item]) if solo => store.write_one(table, item).await,
+                        Ok([item]) if solo => store.write_one(OneWrite { table, item, sequence: None }).await,
                         Ok(item) => store.batch_write(BatchWrite { table, items: item.into() }).await,
                         Err(items) => store.batch_write(BatchWrite { table, items }).await,
                     };

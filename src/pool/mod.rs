@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::payload::EncodedRow;
-use crate::store::Store;
+use crate::store::{SequenceRule, Store};
 use crate::telemetry::Instruments;
 
 pub use memory::{MemoryBudget, MemoryPermit};
@@ -64,6 +64,17 @@ pub struct PoolTable {
     pub name: Arc<str>,
     /// Whether newer rows replace waiting older ones.
     pub coalesce: bool,
+    /// Of a table with `sequence_by`: its rows have sequences, and each is written on its own, under a condition.
+    pub sequence: Option<Arc<SequenceRule>>,
+    /// The most write units a second that this process may take; 0 for no such limit.
+    pub max_write_units: u64,
+}
+
+impl PoolTable {
+    /// A table whose newest row wins, without limits.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), coalesce: true, sequence: None, max_write_units: 0 }
+    }
 }
 
 /// Rows of one batch for one lane.

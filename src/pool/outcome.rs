@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::payload::{Reject, RejectReason, RowReject};
 
@@ -124,6 +125,12 @@ impl SessionLink {
 pub enum RowFate {
     /// Never will be written.
     Rejected(Reject),
+    /// A merge that came after a row with a greater sequence: dropped whole, which is success, but its columns are nowhere.
+    StaleMerge,
+    /// Not written until its deadline. Only in tables with `sequence_by`, where sending it again is safe.
+    Retryable(Trouble),
+    /// Not known to be written until its deadline. Only in tables with `sequence_by`.
+    Unknown(Trouble),
 }
 
 /// Totals of a batch.
@@ -144,6 +151,8 @@ pub struct BatchTotals {
 pub struct BatchTicket {
     seq: u64,
     session: Arc<SessionLink>,
+    /// When rows without outcome get one all the same: [`RowFate::Retryable`] or [`RowFate::Unknown`].
+    deadline: Option<Instant>,
     /// Rows without outcome, and one more while rows are still being added.
     open: AtomicU32,
     body: Mutex<TicketBody>,
@@ -158,7 +167,17 @@ struct TicketBody {
 impl BatchTicket {
     /// A ticket that still expects rows; [`BatchTicket::seal`] ends that.
     pub fn new(seq: u64, session: Arc<SessionLink>) -> Arc<Self> {
-        Arc::new(Self { seq, session, open: AtomicU32::new(1), body: Mutex::default() })
+        Self::with_deadline(seq, session, None)
+    }
+
+    /// A ticket whose rows wait no longer than until `deadline`: for tables with `sequence_by`.
+    pub fn with_deadline(seq: u64, session: Arc<SessionLink>, deadline: Option<Instant>) -> Arc<Self> {
+        Arc::new(Self { seq, session, deadline, open: AtomicU32::new(1), body: Mutex::default() })
+    }
+
+    /// When rows without outcome get one all the same.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// The client's number of the batch.

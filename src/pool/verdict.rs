@@ -52,7 +52,7 @@ impl Verdict {
         match result {
             Ok(done) if done.unprocessed.is_empty() => verdict("ok", ItemOutcome::Confirmed),
             Ok(done) => Self::partial(done, slots, queue, verdict("partial", ItemOutcome::Confirmed)),
-            Err(WriteError::Throttled { reason: ThrottleReason::KeyRange }) => Self {
+            Err(WriteError::Throttled { reason: ThrottleReason::KeyRange, .. }) => Self {
                 throttled: true,
                 table: TableVerdict::SaysNothing,
                 ..waits("throttled", Trouble::PartitionThrottled)
@@ -64,6 +64,7 @@ impl Verdict {
                 Self { refusal: Some(message.clone()), ..verdict("refused", ItemOutcome::Refused) }
             }
             Err(WriteError::Validation { .. }) => verdict("refused", ItemOutcome::Alone),
+            Err(WriteError::Condition { .. } | WriteError::Cancelled { .. }) => waits("refused", Trouble::Unavailable),
             Err(WriteError::TableMissing { table }) => Self {
                 failure: Some(SessionFailure::TableMissing { table: table.clone() }),
                 ..verdict("table_missing", ItemOutcome::Forget)

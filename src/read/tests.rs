@@ -12,8 +12,8 @@ use crate::proto::v1::Row;
 use crate::proto::v1::value::Kind;
 use crate::schema::{DataType, Field, KeyDef, Schema, TableDef};
 use crate::store::{
-    Attr, BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, KeyAttrs, ReadError, Store,
-    StoreFuture, TableDescription, ThrottleReason, WriteDone, WriteError, WriteItem,
+    Attr, BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, KeyAttrs, OneWrite, ReadError, Store,
+    StoreFuture, TableDescription, ThrottleReason, WriteDone, WriteError,
 };
 
 const NOW: i64 = 1_700_000_000;
@@ -64,7 +64,7 @@ impl Store for ScriptedStore {
     fn batch_write(&self, _: BatchWrite) -> StoreFuture<'_, WriteDone, WriteError> {
         unreachable!("a reader writes nothing")
     }
-    fn write_one(&self, _: Arc<str>, _: WriteItem) -> StoreFuture<'_, WriteDone, WriteError> {
+    fn write_one(&self, _: OneWrite) -> StoreFuture<'_, WriteDone, WriteError> {
         unreachable!("a reader writes nothing")
     }
     fn describe_table<'a>(&'a self, _: &'a str) -> StoreFuture<'a, Option<TableDescription>, ControlError> {

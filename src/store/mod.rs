@@ -27,12 +27,17 @@ pub enum WriteOp {
     Put,
     /// Delete the item.
     Delete,
+    /// Set the row's attributes and leave the others; an attribute whose text is a bare `null` is removed.
+    Merge,
+    /// Write the item where there is none with its key.
+    Insert,
 }
 
 /// One write, already in DynamoDB's JSON.
 ///
-/// `json` is one object: the item for a put, the key for a delete. In both the key attributes come first, so that
-/// `json[1..1 + key_len]` is the canonical text of the key: equal keys have equal text.
+/// `json` is one object: the item for a put or an insert, the key and the attributes to change for a merge, the key for a
+/// delete. In all of them the key attributes come first, so that `json[1..1 + key_len]` is the canonical text of the key:
+/// equal keys have equal text.
 #[derive(Clone)]
 pub struct WriteItem {
     /// What to do.
@@ -41,9 +46,31 @@ pub struct WriteItem {
     pub json: Bytes,
     /// Length of the key attributes' text after the opening brace.
     pub key_len: u32,
+    /// Where the value of the sequence column stands in `json`, braces included: `{"N":"17"}`. Only in tables with
+    /// `sequence_by`.
+    pub sequence: Option<Span>,
+}
+
+/// A part of a text, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Where it starts.
+    pub start: u32,
+    /// Where it ends.
+    pub end: u32,
 }
 
 impl WriteItem {
+    /// A write without a sequence.
+    pub fn new(op: WriteOp, json: Bytes, key_len: u32) -> Self {
+        Self { op, json, key_len, sequence: None }
+    }
+
+    /// The value of the sequence column as DynamoDB's JSON: `{"N":"17"}`.
+    pub fn sequence_text(&self) -> Option<&[u8]> {
+        self.sequence.map(|Span { start, end }| &self.json[start as usize..end as usize])
+    }
+
     /// The canonical text of the key, without braces.
     pub fn key_text(&self) -> &[u8] {
         &self.json[1..1 + self.key_len as usize]
@@ -67,6 +94,63 @@ pub struct BatchWrite {
     pub items: Vec<WriteItem>,
 }
 
+/// How rows of a table with `sequence_by` are told apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequenceRule {
+    /// The attribute of the sequence column.
+    pub attribute: Arc<str>,
+    /// The attribute in which tombstones expire, where it is not a column of the table: a merge over a tombstone removes it.
+    pub expiry_attribute: Option<Arc<str>>,
+}
+
+/// One write on its own: a PutItem, UpdateItem or DeleteItem.
+///
+/// With `sequence`, the condition is that no greater sequence is stored; an equal one is written again. An insert's condition
+/// is that there is no item, or only a tombstone that is not newer.
+#[derive(Debug, Clone)]
+pub struct OneWrite {
+    /// The DynamoDB table.
+    pub table: Arc<str>,
+    /// The item.
+    pub item: WriteItem,
+    /// Of tables with `sequence_by`. The item has a sequence then.
+    pub sequence: Option<Arc<SequenceRule>>,
+}
+
+/// One TransactWriteItems for one table: 1 to 100 items with different keys; all are written, or none.
+#[derive(Debug, Clone)]
+pub struct TransactWrite {
+    /// The DynamoDB table.
+    pub table: Arc<str>,
+    /// The items, with the conditions of [`OneWrite`].
+    pub items: Vec<WriteItem>,
+    /// Of tables with `sequence_by`.
+    pub sequence: Option<Arc<SequenceRule>>,
+    /// Makes a repetition within ten minutes harmless; at most 36 characters.
+    pub token: Arc<str>,
+}
+
+/// Why one item kept a transaction from being done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CancelReason {
+    /// It did not.
+    None,
+    /// Its condition was false.
+    Condition {
+        /// The item that is stored, if any.
+        existing: Option<Item>,
+    },
+    /// Something else was writing it.
+    Conflict,
+    /// Capacity was short.
+    Throttled(ThrottleReason),
+    /// Its content was refused.
+    Refused {
+        /// DynamoDB's words, cut.
+        message: String,
+    },
+}
+
 /// What a write call that DynamoDB answered with success did.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WriteDone {
@@ -77,13 +161,27 @@ pub struct WriteDone {
 }
 
 /// Why a write call failed as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum WriteError {
     /// Nothing was written: DynamoDB throttled the whole call.
     #[error("throttled: {reason}")]
     Throttled {
         /// Where capacity was short, as far as DynamoDB says.
         reason: ThrottleReason,
+        /// The index that is short of capacity, where it is not the table itself.
+        index: Option<Arc<str>>,
+    },
+    /// Nothing was written: the condition was false. Only of a single write.
+    #[error("the condition was false")]
+    Condition {
+        /// The item that is stored, if any.
+        existing: Option<Item>,
+    },
+    /// Nothing was written: the transaction was cancelled.
+    #[error("the transaction was cancelled")]
+    Cancelled {
+        /// Why, for each item in its order.
+        reasons: Vec<CancelReason>,
     },
     /// Nothing was written: DynamoDB refused the request's content.
     #[error("refused: {message}")]
@@ -197,6 +295,47 @@ pub struct BatchGetDone {
     pub unprocessed: Vec<Vec<usize>>,
 }
 
+/// A range of items under one partition key.
+#[derive(Debug, Clone)]
+pub struct QueryRange {
+    /// The DynamoDB table.
+    pub table: Arc<str>,
+    /// The partition key's attribute and value.
+    pub partition: (String, Attr),
+    /// The sort key's attribute; both bounds are included. `None` for all.
+    pub sort: Option<SortRange>,
+    /// Top-level attributes to return; empty for all. Key attributes must be among them when not empty.
+    pub attributes: Arc<[String]>,
+    /// Strongly consistent.
+    pub strong: bool,
+    /// The greatest sort key first.
+    pub descending: bool,
+    /// At most so many items in the page.
+    pub limit: Option<u32>,
+    /// Where the page before ended.
+    pub after: Option<KeyAttrs>,
+}
+
+/// Bounds of a sort key, both included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SortRange {
+    /// The attribute.
+    pub attribute: String,
+    /// The smallest.
+    pub from: Option<Attr>,
+    /// The greatest.
+    pub to: Option<Attr>,
+}
+
+/// A page of a range.
+#[derive(Debug, Clone, Default)]
+pub struct QueryPage {
+    /// Items in order.
+    pub items: Vec<Item>,
+    /// Where the next page starts after; `None` at the end.
+    pub next: Option<KeyAttrs>,
+}
+
 /// Why a read failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -288,14 +427,26 @@ pub trait Store: Send + Sync + 'static {
     /// One BatchWriteItem, one attempt.
     fn batch_write(&self, request: BatchWrite) -> StoreFuture<'_, WriteDone, WriteError>;
 
-    /// One PutItem or DeleteItem, one attempt. A success has no unprocessed items.
-    fn write_one(&self, table: Arc<str>, item: WriteItem) -> StoreFuture<'_, WriteDone, WriteError>;
+    /// One PutItem, UpdateItem or DeleteItem, one attempt. A success has no unprocessed items.
+    fn write_one(&self, request: OneWrite) -> StoreFuture<'_, WriteDone, WriteError>;
+
+    /// One TransactWriteItems, one attempt.
+    fn transact_write(&self, request: TransactWrite) -> StoreFuture<'_, WriteDone, WriteError> {
+        let message = format!("this store has no transactions ({} items)", request.items.len());
+        Box::pin(std::future::ready(Err(WriteError::Validation { message })))
+    }
 
     /// One GetItem. `keys.keys` has exactly one key.
     fn get(&self, keys: GetKeys) -> StoreFuture<'_, Option<Item>, ReadError>;
 
     /// One BatchGetItem: different tables, at most 100 keys in all.
     fn batch_get(&self, tables: Vec<GetKeys>) -> StoreFuture<'_, BatchGetDone, ReadError>;
+
+    /// One Query: the items under one partition key, in sort order, a page at a time.
+    fn query(&self, range: QueryRange) -> StoreFuture<'_, QueryPage, ReadError> {
+        let message = format!("this store has no ranges (of `{}`)", range.table);
+        Box::pin(std::future::ready(Err(ReadError::Validation { message })))
+    }
 
     /// Describes a table; `None` where there is none.
     fn describe_table<'a>(&'a self, table: &'a str) -> StoreFuture<'a, Option<TableDescription>, ControlError>;

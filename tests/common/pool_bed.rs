@@ -68,7 +68,7 @@ impl TestRow {
             Effect::Put(version) => (WriteOp::Put, format!("{{{key_text},\"v\":{{\"N\":\"{version}\"}}{mark}}}")),
             Effect::Delete => (WriteOp::Delete, format!("{{{key_text}}}")),
         };
-        let item = WriteItem { op, json: Bytes::from(json), key_len: key_text.len() as u32 };
+        let item = WriteItem::new(op, Bytes::from(json), key_text.len() as u32);
         let partition = self.key.split('/').next().unwrap();
         let item_bytes = item.json.len() as u32;
         EncodedRow { row_index, item, partition_hash: hash(partition), key_hash: hash(&self.key), item_bytes }
@@ -134,7 +134,7 @@ impl Bed {
         Session {
             pool: self.pool.clone(),
             memory: self.memory.clone(),
-            table: PoolTable { name: table.into(), coalesce: self.coalesce },
+            table: PoolTable { coalesce: self.coalesce, ..PoolTable::new(table) },
             link,
             events,
             sent: 0,

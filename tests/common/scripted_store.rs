@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay::schema::table::TableDef;
 use forebay::store::{
-    Attr, BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, KeyAttrs, ReadError, Store,
+    Attr, BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, KeyAttrs, OneWrite, ReadError, Store,
     StoreFuture, TableDescription, ThrottleReason, WriteDone, WriteError, WriteItem, WriteOp,
 };
 use tokio::time::Instant;
@@ -59,7 +59,7 @@ impl Fate {
     }
 
     pub fn throttled(reason: ThrottleReason) -> Self {
-        Self::Fails(WriteError::Throttled { reason })
+        Self::Fails(WriteError::Throttled { reason, index: None })
     }
 
     pub fn not_sent() -> Self {
@@ -244,7 +244,7 @@ impl ScriptedStore {
         for item in items {
             let key = item.key_text().to_vec();
             match item.op {
-                WriteOp::Put => table.items.insert(key, item.json.clone()),
+                WriteOp::Put | WriteOp::Merge | WriteOp::Insert => table.items.insert(key, item.json.clone()),
                 WriteOp::Delete => table.items.remove(&key),
             };
         }
@@ -326,7 +326,7 @@ impl Store for ScriptedStore {
         Box::pin(self.write(request.table, request.items, false))
     }
 
-    fn write_one(&self, table: Arc<str>, item: WriteItem) -> StoreFuture<'_, WriteDone, WriteError> {
+    fn write_one(&self, OneWrite { table, item, .. }: OneWrite) -> StoreFuture<'_, WriteDone, WriteError> {
         Box::pin(self.write(table, vec![item], true))
     }
 

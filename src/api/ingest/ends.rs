@@ -65,17 +65,31 @@ pub(super) fn failure_status(failure: &SessionFailure) -> Status {
     }
 }
 
+/// When to send rows again that waited in vain.
+pub(super) const ROW_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What kept rows waiting, for people.
+pub(super) fn trouble_words(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::PartitionThrottled => "a partition is throttled",
+        Trouble::TableThrottled => "the table or the account is throttled",
+        Trouble::Unavailable => "DynamoDB does not answer",
+        Trouble::None => "other rows went first",
+    }
+}
+
 /// The status of a session whose oldest row has waited too long.
 pub(super) fn row_deadline_status(trouble: Trouble, row_deadline: Duration) -> Status {
     let seconds = row_deadline.as_secs_f64();
-    let (reason, why) = match trouble {
-        Trouble::PartitionThrottled => (reason::PARTITION_THROTTLED, "a partition is throttled"),
-        Trouble::TableThrottled => (reason::TABLE_THROTTLED, "the table or the account is throttled"),
-        Trouble::Unavailable => (reason::BACKEND_UNAVAILABLE, "DynamoDB does not answer"),
-        Trouble::None => (reason::ROW_DEADLINE, "other rows went first"),
+    let reason = match trouble {
+        Trouble::PartitionThrottled => reason::PARTITION_THROTTLED,
+        Trouble::TableThrottled => reason::TABLE_THROTTLED,
+        Trouble::Unavailable => reason::BACKEND_UNAVAILABLE,
+        Trouble::None => reason::ROW_DEADLINE,
     };
+    let why = trouble_words(trouble);
     let message = format!("rows waited for DynamoDB longer than row_deadline ({seconds} s): {why}");
-    status::unavailable(reason, message, Duration::from_secs(5))
+    status::unavailable(reason, message, ROW_RETRY_AFTER)
 }
 
 /// The status of a stream that ends without having been finished.

@@ -55,6 +55,10 @@ pub(super) struct Totals {
     pub(super) superseded: u64,
     /// Rows rejected.
     pub(super) rejected: u64,
+    /// Rows to be sent again.
+    pub(super) retryable: u64,
+    /// Rows that may be written, to be sent again.
+    pub(super) unknown: u64,
     /// Write units.
     pub(super) write_units: f64,
     /// Throttled attempts.
@@ -159,6 +163,12 @@ impl Ledger {
             for (row, fate) in fates {
                 match fate {
                     RowFate::Rejected(_) => self.totals.rejected += 1,
+                    RowFate::StaleMerge => {
+                        self.totals.superseded += 1;
+                        advance.superseded += 1;
+                    }
+                    RowFate::Retryable(_) => self.totals.retryable += 1,
+                    RowFate::Unknown(_) => self.totals.unknown += 1,
                 }
                 advance.outcomes.push((seq, row, fate));
             }

@@ -85,7 +85,7 @@ pub(in crate::api) async fn open(catalog: &Catalog, open: v1::Open, hash_seed: u
     };
     let (plan, form) = columns.compile(&table.def, writes)?;
     let coalesce = table.def.coalesce == Coalesce::On;
-    let pool_table = PoolTable { name: Arc::clone(&table.dynamodb_table), coalesce };
+    let pool_table = PoolTable { coalesce, ..PoolTable::new(Arc::clone(&table.dynamodb_table)) };
     let (validate_only, producer_id) = (open.validate_only, open.producer_id);
     Ok(Opened { table, pool_table, plan, form, row_deadline, bulk, validate_only, producer_id })
 }
@@ -128,10 +128,11 @@ fn evolves(open: &v1::Open, op: WriteOp) -> Result<bool, Status> {
 fn stores_defaults(open: &v1::Open, op: WriteOp) -> Result<bool, Status> {
     let refuse = |message| Err(status::invalid_argument("open.on_missing", message));
     match (choice::<v1::OnMissing>("open.on_missing", open.on_missing)?, op) {
-        (v1::OnMissing::Unspecified, _) | (v1::OnMissing::Default, WriteOp::Put) => Ok(true),
+        (v1::OnMissing::Unspecified, _) => Ok(true),
         (_, WriteOp::Delete) => refuse("a session that deletes stores no columns; leave it out"),
-        (v1::OnMissing::Null, WriteOp::Put) => Ok(false),
-        (v1::OnMissing::LeaveUnchanged, WriteOp::Put) => {
+        (v1::OnMissing::Default, _) => Ok(true),
+        (v1::OnMissing::Null, _) => Ok(false),
+        (v1::OnMissing::LeaveUnchanged, _) => {
             refuse("a PUT replaces the whole item, so that no column can be left unchanged; choose DEFAULT or NULL")
         }
     }

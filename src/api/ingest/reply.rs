@@ -1,10 +1,12 @@
 //! Outcomes in the protocol's words.
 
+use super::ends::{ROW_RETRY_AFTER, trouble_words};
 use super::ledger::{Advance, Ledger};
+use crate::api::convert::duration_to_proto;
 use crate::limits::{ACK_MAX_OUTCOMES, BATCH_MAX_ROWS, BATCH_TARGET_BYTES, MESSAGE_MAX_BYTES, RECEIPT_MAX_COERCIONS};
 use crate::payload::values::row_reason;
 use crate::payload::{Reject, RowReject, RuleBook};
-use crate::pool::RowFate;
+use crate::pool::{RowFate, Trouble};
 use crate::proto::v1;
 
 /// What this server accepts.
@@ -66,7 +68,37 @@ pub(in crate::api) fn row_outcome(batch_seq: u64, row_index: u32, fate: RowFate)
             hint: hint.into_owned(),
             value: value.map(Into::into),
         },
+        RowFate::StaleMerge => v1::RowOutcome {
+            batch_seq,
+            row_index,
+            status: v1::RowStatus::Superseded.into(),
+            reason: v1::RowReason::StaleMerge.into(),
+            message: "a row with a greater sequence is stored; none of this row's columns was written".to_owned(),
+            ..v1::RowOutcome::default()
+        },
+        RowFate::Retryable(trouble) => v1::RowOutcome {
+            status: v1::RowStatus::Retryable.into(),
+            message: format!("not written within row_deadline: {}", trouble_words(trouble)),
+            ..waited(batch_seq, row_index, trouble)
+        },
+        RowFate::Unknown(trouble) => v1::RowOutcome {
+            status: v1::RowStatus::Unknown.into(),
+            message: format!("not known to be written within row_deadline: {}", trouble_words(trouble)),
+            ..waited(batch_seq, row_index, trouble)
+        },
     }
+}
+
+/// A row whose deadline passed.
+fn waited(batch_seq: u64, row_index: u32, trouble: Trouble) -> v1::RowOutcome {
+    let reason = match trouble {
+        Trouble::PartitionThrottled => v1::RowReason::PartitionThrottled,
+        Trouble::TableThrottled => v1::RowReason::TableThrottled,
+        Trouble::Unavailable => v1::RowReason::BackendUnavailable,
+        Trouble::None => v1::RowReason::Unspecified,
+    };
+    let retry_after = Some(duration_to_proto(ROW_RETRY_AFTER));
+    v1::RowOutcome { batch_seq, row_index, reason: reason.into(), retry_after, ..v1::RowOutcome::default() }
 }
 
 /// A session's totals.
@@ -79,8 +111,8 @@ pub(super) fn receipt(ledger: &Ledger, rules: &RuleBook) -> v1::Receipt {
         committed_rows: totals.committed,
         superseded_rows: totals.superseded,
         rejected_rows: totals.rejected,
-        retryable_rows: 0,
-        unknown_rows: 0,
+        retryable_rows: totals.retryable,
+        unknown_rows: totals.unknown,
         write_units: totals.write_units,
         throttled_attempts: totals.throttled_attempts,
         coercions: coercions.map(|(path, rule, count)| (format!("{path}: {rule}"), count)).collect(),

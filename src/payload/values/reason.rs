@@ -21,5 +21,8 @@ pub(crate) fn row_reason(reason: RejectReason) -> v1::RowReason {
         RejectReason::DuplicateMapKey => v1::RowReason::DuplicateMapKey,
         RejectReason::Malformed => v1::RowReason::Malformed,
         RejectReason::BackendValidation => v1::RowReason::BackendValidation,
+        RejectReason::AlreadyExists => v1::RowReason::AlreadyExists,
+        RejectReason::AtomicPeer => v1::RowReason::AtomicPeer,
+        RejectReason::DuplicateKey => v1::RowReason::DuplicateKey,
     }
 }

@@ -120,7 +120,7 @@ mod tests {
     use crate::store::{WriteItem, WriteOp};
 
     fn part(number: u32) -> Part {
-        let item = WriteItem { op: WriteOp::Put, json: Bytes::new(), key_len: 0 };
+        let item = WriteItem::new(WriteOp::Put, Bytes::new(), 0);
         Part { item, key_hash: 0, partition_hash: 0, slice: 0, row_index: number, bulk: number.is_multiple_of(3) }
     }
 

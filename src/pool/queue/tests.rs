@@ -13,18 +13,17 @@ use crate::store::WriteOp;
 fn row(key: u8, number: u32, session: usize, op: WriteOp) -> Part {
     let key_text = format!("\"k\":{{\"S\":\"{key}\"}}");
     let json = match op {
-        WriteOp::Put => format!("{{{key_text},\"n\":{{\"N\":\"{number}\"}}}}"),
+        WriteOp::Put | WriteOp::Merge | WriteOp::Insert => format!("{{{key_text},\"n\":{{\"N\":\"{number}\"}}}}"),
         WriteOp::Delete => format!("{{{key_text}}}"),
     };
-    let item = WriteItem { op, json: Bytes::from(json), key_len: key_text.len() as u32 };
+    let item = WriteItem::new(op, Bytes::from(json), key_text.len() as u32);
     // Few hashes for many keys: texts must decide.
     Part { item, key_hash: u64::from(key % 2), partition_hash: 0, slice: session, row_index: number, bulk: false }
 }
 
 fn row_of_text(key: &str, number: u32) -> Part {
     let key_text = format!("\"k\":{{\"S\":\"{key}\"}}");
-    let item =
-        WriteItem { op: WriteOp::Put, json: Bytes::from(format!("{{{key_text}}}")), key_len: key_text.len() as u32 };
+    let item = WriteItem::new(WriteOp::Put, Bytes::from(format!("{{{key_text}}}")), key_text.len() as u32);
     Part { item, key_hash: u64::from(number), partition_hash: 0, slice: 0, row_index: number, bulk: false }
 }
 

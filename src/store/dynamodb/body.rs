@@ -45,7 +45,7 @@ pub(super) fn batch_write(request: &BatchWrite) -> Vec<u8> {
             body.push(b',');
         }
         body.extend_from_slice(match item.op {
-            WriteOp::Put => PUT_OPEN,
+            WriteOp::Put | WriteOp::Insert | WriteOp::Merge => PUT_OPEN,
             WriteOp::Delete => DELETE_OPEN,
         });
         body.extend_from_slice(&item.json);
@@ -62,7 +62,7 @@ pub(super) fn write_one(table: &str, item: &WriteItem) -> Vec<u8> {
     body.extend_from_slice(br#"{"TableName":"#);
     push_json_text(&mut body, table);
     body.extend_from_slice(match item.op {
-        WriteOp::Put => br#","Item":"#,
+        WriteOp::Put | WriteOp::Insert | WriteOp::Merge => br#","Item":"#,
         WriteOp::Delete => br#","Key":"#,
     });
     body.extend_from_slice(&item.json);

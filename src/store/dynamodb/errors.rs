@@ -61,12 +61,12 @@ impl Failure {
     /// As a write's error.
     pub(super) fn into_write(self, table: &str) -> WriteError {
         match self {
-            Self::Throttled(reason) => WriteError::Throttled { reason },
+            Self::Throttled(reason) => WriteError::Throttled { reason, index: None },
             Self::Refused(message) => WriteError::Validation { message },
             Self::TableMissing => WriteError::TableMissing { table: table.to_owned() },
             // A table that is being changed refuses before it writes.
             Self::TableInUse(message) => WriteError::NotSent { message },
-            Self::Condition => WriteError::Validation { message: "the condition is false".to_owned() },
+            Self::Condition => WriteError::Condition { existing: None },
             Self::Access(message) => WriteError::Access { message },
             Self::NotSent(message) => WriteError::NotSent { message },
             Self::Unknown(message) => WriteError::Unknown { message },

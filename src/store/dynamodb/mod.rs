@@ -29,8 +29,8 @@ use aws_sdk_dynamodb::config::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
 
 use super::{
-    BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, ReadError, Store, StoreConfig, StoreFuture,
-    TableDescription, WriteDone, WriteError, WriteItem,
+    BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, OneWrite, ReadError, Store, StoreConfig,
+    StoreFuture, TableDescription, WriteDone, WriteError,
 };
 use crate::limits::{
     STORE_CONNECT_TIMEOUT, STORE_CONTROL_ATTEMPT_TIMEOUT, STORE_CONTROL_BACKOFF, STORE_CONTROL_TIMEOUT,
@@ -171,8 +171,8 @@ impl Store for DynamoDb {
         Box::pin(self.writer.batch_write(request))
     }
 
-    fn write_one(&self, table: Arc<str>, item: WriteItem) -> StoreFuture<'_, WriteDone, WriteError> {
-        Box::pin(self.writer.write_one(table, item))
+    fn write_one(&self, request: OneWrite) -> StoreFuture<'_, WriteDone, WriteError> {
+        Box::pin(self.writer.write_one(request))
     }
 
     fn get(&self, keys: GetKeys) -> StoreFuture<'_, Option<Item>, ReadError> {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::store::{Attr, ThrottleReason, WriteOp};
+use crate::store::{Attr, ThrottleReason, WriteItem, WriteOp};
 
 /// A request as it arrived.
 #[derive(Debug, Clone, Default)]
@@ -122,7 +122,7 @@ fn config(endpoint: &str) -> StoreConfig {
 }
 
 fn put(key: &str, rest: &str) -> WriteItem {
-    WriteItem { op: WriteOp::Put, json: Bytes::from(format!("{{{key}{rest}}}")), key_len: key.len() as u32 }
+    WriteItem::new(WriteOp::Put, Bytes::from(format!("{{{key}{rest}}}")), key.len() as u32)
 }
 
 fn delete(key: &str) -> WriteItem {
@@ -186,9 +186,12 @@ async fn a_single_put_or_delete_arrives_as_exactly_the_bytes_that_were_given() {
     let server = Server::replying(200, r#"{"ConsumedCapacity":{"TableName":"t","CapacityUnits":2.5}}"#).await;
     let store = server.store().await;
     let key = r#""id":{"S":"a"}"#;
-    let done = store.write_one("t".into(), put(key, r#","v":{"N":"1"}"#)).await.unwrap();
+    let done = store
+        .write_one(OneWrite { table: "t".into(), item: put(key, r#","v":{"N":"1"}"#), sequence: None })
+        .await
+        .unwrap();
     assert_eq!(done, WriteDone { unprocessed: vec![], write_units: 2.5 });
-    store.write_one("t".into(), delete(key)).await.unwrap();
+    store.write_one(OneWrite { table: "t".into(), item: delete(key), sequence: None }).await.unwrap();
     let seen = server.seen();
     assert_eq!(
         (seen[0].target.as_str(), seen[1].target.as_str()),
@@ -228,12 +231,12 @@ async fn an_unprocessed_item_that_was_never_sent_makes_the_whole_batch_unprocess
 async fn a_throttled_call_says_where_capacity_was_short() {
     let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow down",
         "ThrottlingReasons":[{"reason":"TableWriteKeyRangeThroughputExceeded","resource":"arn:aws:dynamodb:x:1:table/t"}]}"#;
-    assert_eq!(refusal(400, body).await, WriteError::Throttled { reason: ThrottleReason::KeyRange });
+    assert_eq!(refusal(400, body).await, WriteError::Throttled { reason: ThrottleReason::KeyRange, index: None });
     let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"slow down",
         "throttlingReasons":[{"reason":"TableWriteMaxOnDemandThroughputExceeded","resource":"arn"}]}"#;
-    assert_eq!(refusal(400, body).await, WriteError::Throttled { reason: ThrottleReason::MaxOnDemand });
+    assert_eq!(refusal(400, body).await, WriteError::Throttled { reason: ThrottleReason::MaxOnDemand, index: None });
     let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#RequestLimitExceeded","message":"slow down"}"#;
-    assert_eq!(refusal(400, body).await, WriteError::Throttled { reason: ThrottleReason::Unknown });
+    assert_eq!(refusal(400, body).await, WriteError::Throttled { reason: ThrottleReason::Unknown, index: None });
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! BatchWriteItem, PutItem and DeleteItem: one attempt each, under one time-out of ours.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
@@ -12,7 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use super::attr::ComparableKey;
 use super::body;
 use super::errors::Failure;
-use crate::store::{BatchWrite, WriteDone, WriteError, WriteItem, WriteOp};
+use crate::store::{BatchWrite, OneWrite, WriteDone, WriteError, WriteItem, WriteOp};
 
 /// The client that carries our own bodies, and how long it may take.
 #[derive(Debug, Clone)]
@@ -37,10 +36,11 @@ impl Writer {
         Ok(WriteDone { unprocessed: unprocessed(&request.items, &answer), write_units })
     }
 
-    pub(super) async fn write_one(&self, table: Arc<str>, item: WriteItem) -> Result<WriteDone, WriteError> {
+    pub(super) async fn write_one(&self, request: OneWrite) -> Result<WriteDone, WriteError> {
+        let OneWrite { table, item, .. } = request;
         let carrier = Some(body::carrier(body::write_one(&table, &item)));
         let capacity = match item.op {
-            WriteOp::Put => {
+            WriteOp::Put | WriteOp::Insert | WriteOp::Merge => {
                 let call = self.client.put_item().table_name(&*table).set_item(carrier).send();
                 self.attempt(&table, call).await?.consumed_capacity
             }
