@@ -148,3 +148,11 @@ pub const CLIENT_TRAILER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const EMBEDDED_ATTEMPTS_IN_FLIGHT: usize = 8;
 /// How long a write call to the embedded store may take (chosen: 25 items wait behind 175 others for a slow disk).
 pub const EMBEDDED_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Write units a second of one partition (DynamoDB). The service's own limit, which nothing but more partitions lifts.
+pub const PARTITION_WRITE_UNITS_PER_SECOND: f64 = 1_000.0;
+/// Read units a second of one partition (DynamoDB).
+pub const PARTITION_READ_UNITS_PER_SECOND: f64 = 3_000.0;
+/// Actions in one TransactWriteItems (DynamoDB).
+pub const TRANSACTION_MAX_ACTIONS: usize = 100;
+/// How long a transaction's token makes its repetition harmless (DynamoDB).
+pub const TRANSACTION_TOKEN_VALID: Duration = Duration::from_secs(10 * 60);
