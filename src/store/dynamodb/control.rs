@@ -77,7 +77,7 @@ pub(super) async fn complete(client: &Client, definition: &TableDef) -> Result<(
         },
         other => other,
     };
-    if let Some(column) = &definition.ttl_column {
+    if let Some(column) = definition.expiry_attribute() {
         set_ttl(client, table, column).await.map_err(|error| after_creation("its time-to-live", error))?;
     }
     if definition.dynamodb.point_in_time_recovery {
