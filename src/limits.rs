@@ -84,6 +84,9 @@ pub const WINDOW_MAX_UNACKED_BATCHES: u32 = 64;
 pub const ROW_DEADLINE_DEFAULT: Duration = Duration::from_secs(600);
 /// The longest `row_deadline` that Open may ask for (chosen).
 pub const ROW_DEADLINE_MAX: Duration = Duration::from_secs(3600);
+/// In tables with `sequence_by`, rows get an outcome when `row_deadline` passes, and a session waits so much longer for it
+/// (chosen: twice the longest attempt that may be under way then).
+pub const ROW_DEADLINE_GRACE: Duration = Duration::from_secs(60);
 /// Silence before Open (fault 6).
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence in the middle of a message (fault 6).
