@@ -7,6 +7,7 @@
 
 pub mod dynamodb;
 pub mod embedded;
+pub mod members;
 
 use std::future::Future;
 use std::pin::Pin;
