@@ -3,7 +3,8 @@
 //! Three clients over one configuration and one HTTP client, because they differ in who retries: the **write** client makes one attempt and
 //! sends bytes of ours (`body`); the **read** client retries briefly; the **control** client has patience.
 //!
-//! - `body`: write requests as bytes, carried through the SDK
+//! - `request`: the bodies of write requests, as bytes
+//! - `body`: how the SDK carries them
 //! - `write`, `read`, `control`, `records`: the operations
 //! - `http`: the HTTP client that they share
 //! - `attr`: values and keys between the SDK and the trait
@@ -16,6 +17,7 @@ mod errors;
 mod http;
 mod read;
 mod records;
+mod request;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -29,8 +31,8 @@ use aws_sdk_dynamodb::config::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
 
 use super::{
-    BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, OneWrite, ReadError, Store, StoreConfig,
-    StoreFuture, TableDescription, WriteDone, WriteError,
+    BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, OneWrite, QueryPage, QueryRange, ReadError,
+    Store, StoreConfig, StoreFuture, TableDescription, TransactWrite, WriteDone, WriteError,
 };
 use crate::limits::{
     STORE_CONNECT_TIMEOUT, STORE_CONTROL_ATTEMPT_TIMEOUT, STORE_CONTROL_BACKOFF, STORE_CONTROL_TIMEOUT,
@@ -175,12 +177,20 @@ impl Store for DynamoDb {
         Box::pin(self.writer.write_one(request))
     }
 
+    fn transact_write(&self, request: TransactWrite) -> StoreFuture<'_, WriteDone, WriteError> {
+        Box::pin(self.writer.transact_write(request))
+    }
+
     fn get(&self, keys: GetKeys) -> StoreFuture<'_, Option<Item>, ReadError> {
         Box::pin(read::get(&self.read, keys))
     }
 
     fn batch_get(&self, tables: Vec<GetKeys>) -> StoreFuture<'_, BatchGetDone, ReadError> {
         Box::pin(read::batch_get(&self.read, tables))
+    }
+
+    fn query(&self, range: QueryRange) -> StoreFuture<'_, QueryPage, ReadError> {
+        Box::pin(read::query(&self.read, range))
     }
 
     fn describe_table<'a>(&'a self, table: &'a str) -> StoreFuture<'a, Option<TableDescription>, ControlError> {

@@ -1,13 +1,13 @@
-//! GetItem and BatchGetItem, retried by the SDK.
+//! GetItem, BatchGetItem and Query, retried by the SDK.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 
-use super::attr::{ComparableKey, SdkItem, item_from_sdk, key_to_sdk};
+use super::attr::{ComparableKey, SdkItem, attr_to_sdk, item_from_sdk, key_to_sdk};
 use super::errors::Failure;
 use crate::limits::PROJECTION_MAX_BYTES;
-use crate::store::{BatchGetDone, GetKeys, Item, KeyAttrs, ReadError};
+use crate::store::{BatchGetDone, GetKeys, Item, KeyAttrs, QueryPage, QueryRange, ReadError};
 
 pub(super) async fn get(client: &aws_sdk_dynamodb::Client, keys: GetKeys) -> Result<Option<Item>, ReadError> {
     let [key] = keys.keys.as_slice() else {
@@ -66,6 +66,49 @@ pub(super) async fn batch_get(
         });
     }
     Ok(done)
+}
+
+pub(super) async fn query(client: &aws_sdk_dynamodb::Client, range: QueryRange) -> Result<QueryPage, ReadError> {
+    let Projection { expression, names } = Projection::of(&range.attributes);
+    let (partition, value) = &range.partition;
+    let mut condition = "#p = :p".to_owned();
+    let mut names = names.unwrap_or_default();
+    names.insert("#p".to_owned(), partition.clone());
+    let mut values = HashMap::from([(":p".to_owned(), attr_to_sdk(value))]);
+    if let Some(sort) = &range.sort {
+        let bounds = match (&sort.from, &sort.to) {
+            (Some(_), Some(_)) => " AND #s BETWEEN :from AND :to",
+            (Some(_), None) => " AND #s >= :from",
+            (None, Some(_)) => " AND #s <= :to",
+            (None, None) => "",
+        };
+        condition.push_str(bounds);
+        if !bounds.is_empty() {
+            names.insert("#s".to_owned(), sort.attribute.clone());
+        }
+        let bounds = [(":from", &sort.from), (":to", &sort.to)].into_iter();
+        values.extend(bounds.filter_map(|(name, bound)| Some((name.to_owned(), attr_to_sdk(bound.as_ref()?)))));
+    }
+    let answer = client
+        .query()
+        .table_name(&*range.table)
+        .key_condition_expression(condition)
+        .set_projection_expression(expression)
+        .set_expression_attribute_names(Some(names))
+        .set_expression_attribute_values(Some(values))
+        .consistent_read(range.strong)
+        .scan_index_forward(!range.descending)
+        .set_limit(range.limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)))
+        .set_exclusive_start_key(range.after.as_ref().map(key_to_sdk))
+        .send()
+        .await
+        .map_err(|error| Failure::of(&error).into_read(&range.table))?;
+    let items = answer.items.unwrap_or_default().into_iter();
+    let next = answer.last_evaluated_key.filter(|key| !key.is_empty());
+    Ok(QueryPage {
+        items: items.map(|item| item_of(item, &range.attributes)).collect::<Result<_, _>>()?,
+        next: next.map(|key| item_of(key, &[]).map(|key| key.into_iter().collect())).transpose()?,
+    })
 }
 
 fn match_returned(keys: &[KeyAttrs], returned: &[SdkItem]) -> Option<Vec<usize>> {
