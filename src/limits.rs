@@ -61,6 +61,18 @@ pub const WRITE_UNIT_BYTES: u32 = 1024;
 /// USD for a million write request units: on demand, standard class, us-east-1 (AWS: "New: Amazon DynamoDB lowers pricing for
 /// on-demand throughput and global tables", in effect since 2024-11-01; it was 1.25 before).
 pub const WRITE_REQUEST_USD_PER_MILLION: f64 = 0.625;
+/// Operators in one update expression (DynamoDB: 300), and so columns of a session that merges, key apart.
+pub const MERGE_MAX_COLUMNS: usize = 300;
+/// Rows of an atomic batch (DynamoDB: items of one TransactWriteItems).
+pub const ATOMIC_MAX_ROWS: usize = 100;
+/// Items of an atomic batch together, in bytes (DynamoDB: 4 MB in one TransactWriteItems).
+pub const ATOMIC_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// How long a delete hides older rows unless the table says otherwise (protocol).
+pub const TOMBSTONE_RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The shortest such time (chosen: [`ROW_DEADLINE_MAX`]; a row may wait so long, and must not outlive the tombstone).
+pub const TOMBSTONE_RETENTION_MIN: Duration = ROW_DEADLINE_MAX;
+/// The longest such time (chosen: ten years).
+pub const TOMBSTONE_RETENTION_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// Columns of a table or a session (chosen; Spark tables of features have hundreds).
 pub const MAX_COLUMNS: usize = 4_096;
 

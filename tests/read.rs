@@ -132,7 +132,7 @@ impl Gateway {
         let rows_plan = RowsPlan::compile(&plan).unwrap();
         let batch = RowBatch { rows }.encode_to_vec();
         let mut cursor = RowsCursor::new(&batch);
-        while let Some(chunk) = cursor.next_chunk(&plan, &rows_plan, 1 << 20).unwrap() {
+        while let Some(chunk) = cursor.next_chunk(&plan, &rows_plan, 1 << 20, 0).unwrap() {
             assert_eq!(chunk.rejects, []);
             for items in chunk.rows.chunks(25) {
                 let items = items.iter().map(|row| row.item.clone()).collect();

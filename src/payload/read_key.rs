@@ -1,19 +1,20 @@
 //! Keys of reads: typed values into the key attributes of the stored item.
 //!
-//! A key to read is encoded by the very encoder that writes rows (as a delete of that key), so a key that was written is the
-//! key that is read, in every type and for joined keys too. The ends of a range are encoded alike. Callers: `api::read`.
+//! A key to read is encoded by the very encoder that writes rows, so a key that was written is the key that is read, in every
+//! type and for joined keys too. The ends of a range are encoded alike. Callers: `api::read`.
 
 use base64::Engine as _;
 use bytes::Bytes;
 use prost::Message;
 
+use super::modes::Writes;
 use super::plan::{Plan, PlanError};
 use super::rows::{RowsCursor, RowsPlan};
 use super::{PayloadError, RowReject};
 use crate::limits::CHUNK_TARGET_BYTES;
 use crate::proto::v1::{Row, RowBatch, RowKey};
 use crate::schema::{Field, Schema, TableDef};
-use crate::store::{Attr, KeyAttrs, WriteOp};
+use crate::store::{Attr, KeyAttrs};
 
 /// How the keys of one table are encoded.
 #[derive(Debug)]
@@ -115,7 +116,7 @@ impl KeyPlan {
     pub fn try_new(table: &TableDef) -> Result<Self, PlanError> {
         let fields = key_fields(table);
         // Hashes choose lanes; a read has none.
-        let plan = Plan::compile(table, &Schema { fields }, WriteOp::Delete, 0)?;
+        let plan = Plan::compile(table, &Schema { fields }, Writes::keys(), 0)?;
         let rows = RowsPlan::compile(&plan)?;
         Ok(Self { plan, rows })
     }
@@ -132,7 +133,7 @@ impl KeyPlan {
         let rows = keys.into_iter().map(|key| Row { values: key.values }).collect();
         let batch = RowBatch { rows }.encode_to_vec();
         let mut cursor = RowsCursor::new(&batch);
-        while let Some(chunk) = cursor.next_chunk(&self.plan, &self.rows, CHUNK_TARGET_BYTES)? {
+        while let Some(chunk) = cursor.next_chunk(&self.plan, &self.rows, CHUNK_TARGET_BYTES, 0)? {
             if let Some(RowReject { row_index, reject }) = chunk.rejects.into_iter().next() {
                 let message = match reject.path.as_str() {
                     "" => reject.message,
