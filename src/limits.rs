@@ -140,6 +140,15 @@ pub const READ_BACKOFF_BASE: Duration = Duration::from_millis(20);
 pub const READ_BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Bytes of rows in one answer (chosen: a message, less room for its frame). Keys beyond are reported, not dropped.
 pub const READ_MAX_ANSWER_BYTES: usize = MESSAGE_MAX_BYTES - 1024 * 1024;
+/// Bytes of items after which the rows of a range are sent (chosen: a page of DynamoDB's, and below a client's default limit
+/// of 4 MiB for one message).
+pub const RANGE_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Bytes of items that a range over several write shards means to hold (chosen: one message's worth).
+pub const RANGE_BUFFER_BYTES: usize = MESSAGE_MAX_BYTES;
+/// The guess at the size of a range's items before any was seen (chosen: a read unit).
+pub const RANGE_FIRST_ITEM_BYTES: usize = 4096;
+/// Queries of one range that run at once (chosen: 256 write shards in 16 rounds).
+pub const RANGE_CONCURRENT_CALLS: usize = 16;
 /// First wait of a client before it tries again (chosen: above a process restart's jitter, below what people notice).
 pub const CLIENT_BACKOFF_BASE: Duration = Duration::from_millis(100);
 /// Longest wait of a client between two attempts (chosen).

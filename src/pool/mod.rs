@@ -17,6 +17,7 @@ mod attribution;
 mod budget;
 mod fold;
 mod gate;
+pub mod hot_keys;
 pub mod lane;
 pub mod memory;
 mod meter;

@@ -96,11 +96,6 @@ pub fn default_sort_attribute() -> String {
     "_sk".to_owned()
 }
 
-/// Marks a tombstone in tables with `sequence_by`.
-pub const TOMBSTONE_ATTRIBUTE: &str = "_deleted";
-/// Holds a tombstone's expiry where the table has no TTL column.
-pub const TOMBSTONE_EXPIRY_ATTRIBUTE: &str = "_expires_at";
-
 /// DynamoDB's three key attribute types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyAttributeType {
