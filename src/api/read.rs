@@ -23,6 +23,7 @@ use crate::proto::v1::{self, Consistency, ReadStatus, RowKey, RowResult, SortOrd
 use crate::read::{
     Patience, PointReader, RangeError, RangeRead, RangeRows, ReadOptions, ReadOutcome, TableRead, Unavailable,
 };
+use crate::schema::sharding::Sharding;
 use crate::store::{KeyAttrs, ReadError};
 
 /// The service.
@@ -156,10 +157,15 @@ impl ReadService for ReadApi {
         let partition = request.partition.ok_or_else(|| FieldError::new("partition", "is missing"))?;
         let keys = RangeKeys { partition, from: request.sort_from, to: request.sort_to };
         let ends = read_key::encode_range(&table.def, keys).map_err(range_ends_error)?;
+        let shards = match table.def.sharding() {
+            Sharding::None => 1,
+            Sharding::Fixed { shards } => shards,
+            Sharding::Adaptive { .. } => 1,
+        };
         let read = RangeRead {
             dynamodb_table: table.dynamodb_table.clone(),
             partition_attribute: ends.partition_attribute,
-            places: ends.places,
+            places: ends.partition.places(shards),
             sort_attribute: ends.sort_attribute,
             from: ends.from,
             to: ends.to,

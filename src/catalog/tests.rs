@@ -498,13 +498,10 @@ async fn what_is_not_supported_yet_is_refused_by_its_name() {
         change(&mut def);
         def
     };
-    let cases = [
-        (with(|def| def.write_shards = 4), "write_shards"),
-        (
-            with(|def| def.lake = Some(Lake { enabled: true, location: "s3://b".to_owned(), best_effort: false })),
-            "lake",
-        ),
-    ];
+    let cases = [(
+        with(|def| def.lake = Some(Lake { enabled: true, location: "s3://b".to_owned(), best_effort: false })),
+        "lake",
+    )];
     for (def, expected) in cases {
         match catalog.apply(def, false).await {
             Err(CatalogError::Unsupported { option, .. }) => assert_eq!(option, expected),
@@ -555,4 +552,35 @@ async fn a_variant_can_stand_anywhere_but_in_a_key_or_a_set_which_has_scalars_al
     }
     let columns = "v VARIANT, a ARRAY<VARIANT>, m MAP<STRING, VARIANT>, s STRUCT<v: VARIANT NOT NULL>";
     catalog.apply(of(columns, "id"), false).await.unwrap();
+}
+
+#[tokio::test]
+async fn write_shards_are_of_new_tables_of_ours_and_stay_as_they_are() {
+    let store = Arc::new(FakeStore::default());
+    let catalog = open(&store).await;
+    let events = |shards| {
+        let def = table("events", "id STRING NOT NULL, at BIGINT NOT NULL", &["id"], &["at"]);
+        TableDef { write_shards: shards, ..def }
+    };
+    let theirs = TableDef { dynamodb_table: "theirs".to_owned(), ..events(4) };
+    store.lock().tables.insert("theirs".to_owned(), described(&theirs));
+    match catalog.apply(theirs, false).await {
+        Err(CatalogError::ShardedBinding { dynamodb_table, .. }) => assert_eq!(dynamodb_table, "theirs"),
+        other => panic!("{other:?}"),
+    }
+
+    let created = catalog.apply(events(4), false).await.unwrap().version;
+    assert_eq!(catalog.apply(events(4), false).await.unwrap().result, ApplyResult::Unchanged);
+    for other in [0, 8] {
+        let error = catalog.apply(events(other), false).await.unwrap_err().to_string();
+        assert!(error.contains("`write_shards`: cannot change from 4 to"), "{error}");
+    }
+    let reader =
+        TableDef { name: "reader".to_owned(), dynamodb_table: created.def.dynamodb_table.clone(), ..events(0) };
+    let error = catalog.apply(reader, false).await.unwrap_err().to_string();
+    assert!(error.contains("in 4 write shards"), "{error}");
+    match catalog.apply(events(3), false).await {
+        Err(CatalogError::Invalid(error)) => assert!(error.message.contains("a power of two"), "{error}"),
+        other => panic!("{other:?}"),
+    }
 }

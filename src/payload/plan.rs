@@ -16,8 +16,10 @@ use super::leaf::{Leaf, Policies, Presence, Put, Role, check_key_length};
 use super::modes::{OnMissing, OpColumn, RowMode, Tombstone, Writes};
 use super::nested::{check_item_size, item_too_large};
 use super::reject::{Reject, RejectReason};
+use super::shard;
 use super::target::{StructTarget, Target, TargetField, UnsupportedType, null_not_allowed};
 use crate::limits::{MERGE_MAX_COLUMNS, PARTITION_KEY_MAX_BYTES, SORT_KEY_MAX_BYTES};
+use crate::schema::sharding::Sharding;
 use crate::schema::{DataType, Field, Schema, TableDef, UnknownFields};
 use crate::store::{Span, WriteOp};
 
@@ -34,6 +36,8 @@ pub trait RowSource {
 pub struct Plan {
     operation: Operation,
     keys: Vec<KeyAttributePlan>,
+    /// How many places a partition key has, where the stored key says the place.
+    shards: Option<u32>,
     columns: Vec<ColumnPlan>,
     /// Where the sequence column is among the columns.
     sequence: Option<usize>,
@@ -238,6 +242,11 @@ impl Plan {
             keys.push(key_attribute(table, &table.key.sort, false, incoming, &mut policies)?);
         }
 
+        let shards = match table.sharding() {
+            Sharding::None => None,
+            Sharding::Fixed { shards } => Some(shards),
+            Sharding::Adaptive { .. } => Some(1),
+        };
         let sequence_by = table.sequence_by.as_deref().filter(|_| writes.mode != RowMode::Keys);
         let (mut columns, mut sequence) = (Vec::new(), None);
         let (mut missing_in_put, mut missing_in_merge) = (Missing::default(), Missing::default());
@@ -280,6 +289,7 @@ impl Plan {
         Ok(Self {
             operation,
             keys,
+            shards,
             columns,
             sequence,
             missing_in_put,
@@ -360,7 +370,18 @@ impl Plan {
             if index > 0 {
                 writer.raw(b",");
             }
-            key.write(source, writer)?;
+            let value_start = key.write(source, writer)?;
+            match self.shards {
+                // The place is known when the sort key is written.
+                Some(_) if index == 0 => writer.extend_text(&shard::suffix(0)),
+                Some(shards) => {
+                    let place = shard::place(&writer.as_slice()[value_start..], shards);
+                    // The partition key's text ends with the suffix, a quote and a brace.
+                    let suffix_start = start + 1 + partition_len - 2 - shard::SUFFIX_BYTES;
+                    writer.overwrite(suffix_start, &shard::suffix(place));
+                }
+                None => {}
+            }
             if index == 0 {
                 partition_len = writer.len() - start - 1;
             }
@@ -455,9 +476,11 @@ impl ColumnPlan {
 }
 
 impl KeyAttributePlan {
-    fn write(&self, source: &impl RowSource, writer: &mut ItemWriter) -> Result<(), Box<Reject>> {
+    /// Appends the attribute, and says where its value starts.
+    fn write(&self, source: &impl RowSource, writer: &mut ItemWriter) -> Result<usize, Box<Reject>> {
         writer.raw(&self.name_json);
         writer.count(self.name.len());
+        let value_start = writer.len();
         let put_part = |part: &KeyPart, writer: &mut ItemWriter| {
             match source.put_leaf(part.incoming, &part.leaf, writer) {
                 Ok(Presence::Written) => Ok(()),
@@ -469,7 +492,7 @@ impl KeyAttributePlan {
             .map_err(|reject| reject.in_field(&part.column_name))
         };
         if let [part] = &self.parts[..] {
-            return put_part(part, writer);
+            return put_part(part, writer).map(|()| value_start);
         }
         key::begin(writer);
         let (parts, length_bytes) = writer.measured(|writer| {
@@ -482,7 +505,8 @@ impl KeyAttributePlan {
         });
         parts?;
         key::end(writer);
-        check_key_length(length_bytes, self.limit_bytes).map_err(|reject| reject.in_field(&self.name))
+        let checked = check_key_length(length_bytes, self.limit_bytes);
+        checked.map(|()| value_start).map_err(|reject| reject.in_field(&self.name))
     }
 }
 
@@ -524,7 +548,8 @@ fn key_attribute(
     policies: &mut Policies<'_>,
 ) -> Result<KeyAttributePlan, PlanError> {
     let (attribute, limit_bytes) = if partition {
-        (Some(table.partition_attribute()?), PARTITION_KEY_MAX_BYTES)
+        let suffix_bytes = if table.sharding() == Sharding::None { 0 } else { shard::SUFFIX_BYTES };
+        (Some(table.partition_attribute()?), PARTITION_KEY_MAX_BYTES - suffix_bytes)
     } else {
         (table.sort_attribute()?, SORT_KEY_MAX_BYTES)
     };
