@@ -86,6 +86,9 @@ pub const WINDOW_MAX_UNACKED_BATCHES: u32 = 64;
 pub const ROW_DEADLINE_DEFAULT: Duration = Duration::from_secs(600);
 /// The longest `row_deadline` that Open may ask for (chosen).
 pub const ROW_DEADLINE_MAX: Duration = Duration::from_secs(3600);
+/// In tables with `sequence_by`, rows get an outcome when `row_deadline` passes, and a session waits so much longer for it
+/// (chosen: twice the longest attempt that may be under way then).
+pub const ROW_DEADLINE_GRACE: Duration = Duration::from_secs(60);
 /// Silence before Open (fault 6).
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence in the middle of a message (fault 6).
@@ -171,3 +174,11 @@ pub const CLIENT_TRAILER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const EMBEDDED_ATTEMPTS_IN_FLIGHT: usize = 8;
 /// How long a write call to the embedded store may take (chosen: 25 items wait behind 175 others for a slow disk).
 pub const EMBEDDED_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Write units a second of one partition (DynamoDB). The service's own limit, which nothing but more partitions lifts.
+pub const PARTITION_WRITE_UNITS_PER_SECOND: f64 = 1_000.0;
+/// Read units a second of one partition (DynamoDB).
+pub const PARTITION_READ_UNITS_PER_SECOND: f64 = 3_000.0;
+/// Actions in one TransactWriteItems (DynamoDB).
+pub const TRANSACTION_MAX_ACTIONS: usize = 100;
+/// How long a transaction's token makes its repetition harmless (DynamoDB).
+pub const TRANSACTION_TOKEN_VALID: Duration = Duration::from_secs(10 * 60);

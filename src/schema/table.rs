@@ -91,11 +91,6 @@ pub fn default_partition_attribute() -> String {
     "_pk".to_owned()
 }
 
-/// Marks a tombstone in tables with `sequence_by`.
-pub const TOMBSTONE_ATTRIBUTE: &str = "_deleted";
-/// Holds a tombstone's expiry where the table has no TTL column.
-pub const TOMBSTONE_EXPIRY_ATTRIBUTE: &str = "_expires_at";
-
 /// Default DynamoDB attribute of a joined sort key.
 pub fn default_sort_attribute() -> String {
     "_sk".to_owned()

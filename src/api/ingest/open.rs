@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::columns::{Columns, Terms};
 use crate::api::convert::{self, choice};
 use crate::api::status::{self, reason};
 use crate::catalog::{Catalog, TableVersion};
-use crate::limits::{ROW_DEADLINE_DEFAULT, ROW_DEADLINE_MAX};
+use crate::limits::{ROW_DEADLINE_DEFAULT, ROW_DEADLINE_GRACE, ROW_DEADLINE_MAX};
 use crate::payload::arrow::ArrowPlan;
 use crate::payload::rows::RowsPlan;
 use crate::payload::{OnMissing, Plan, RowMode, Tally, Writes};
@@ -42,6 +43,22 @@ pub(in crate::api) struct Opened {
 }
 
 impl Opened {
+    /// Whether the table has `sequence_by`: sending a row again is safe there, whatever came between.
+    pub(super) fn is_sequenced(&self) -> bool {
+        self.pool_table.sequence.is_some()
+    }
+
+    /// When rows of a batch that was received now get an outcome whether or not they are written. `None` where such an
+    /// outcome would not be safe: there they wait, and the session ends instead.
+    pub(super) fn rows_settle_by(&self, now: Instant) -> Option<Instant> {
+        self.is_sequenced().then(|| now + self.row_deadline)
+    }
+
+    /// How long a session waits for the outcomes of its oldest batch.
+    pub(super) fn patience(&self) -> Duration {
+        self.row_deadline + if self.is_sequenced() { ROW_DEADLINE_GRACE } else { Duration::ZERO }
+    }
+
     /// Counts coercions of accepted rows for the whole process.
     pub(super) fn count_coercions(&self, instruments: &Instruments, coercions: &Tally) {
         if !coercions.is_empty() {
