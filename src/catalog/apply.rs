@@ -119,6 +119,9 @@ impl Catalog {
             if dry_run {
                 return Ok(Step::Done(planned(def, version + 1, ApplyResult::Created, Vec::new())));
             }
+            if matches!(def.sharding(), Sharding::Adaptive { .. }) {
+                self.inner.shards.ensure().await?;
+            }
             self.append(&def.name, sk + 1, State::Creating, version, Some(def.clone())).await?;
             return self.create(&def, sk + 1, version, created).await;
         };
@@ -222,7 +225,7 @@ impl Catalog {
 
     fn check_dynamodb_name(&self, name: &str) -> Result<(), CatalogError> {
         let refuse = |reason| Err(CatalogError::DynamoDbName { dynamodb_table: name.to_owned(), reason });
-        if name == self.inner.control_table {
+        if name == self.inner.control_table || name == self.inner.shards.control_table() {
             return refuse("the catalog itself is kept there");
         }
         let valid =

@@ -1,6 +1,7 @@
 //! The catalog against a store in memory that can fail at every step.
 
 mod add_columns;
+mod shards;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,9 @@ use crate::schema::table::{KeyDef, Lake, Ownership, default_partition_attribute,
 use crate::store::OneWrite;
 use crate::store::*;
 
+/// The control table of the shard map.
+const SHARDS: &str = "forebay-shards";
+
 /// What the store does with a changing call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
@@ -21,10 +25,14 @@ enum Fault {
     After,
 }
 
+type Records = BTreeMap<(String, u64), String>;
+
 #[derive(Default)]
 struct State {
     tables: HashMap<String, TableDescription>,
-    records: BTreeMap<(String, u64), String>,
+    records: Records,
+    /// The shard map, where there is one.
+    shards: Option<Records>,
     /// Changing calls so far.
     changes: usize,
     /// The call that fails, and how.
@@ -125,22 +133,27 @@ impl Store for FakeStore {
         }))
     }
 
-    fn ensure_control_table<'a>(&'a self, _: &'a str) -> StoreFuture<'a, (), ControlError> {
+    fn ensure_control_table<'a>(&'a self, table: &'a str) -> StoreFuture<'a, (), ControlError> {
+        if table == SHARDS {
+            self.lock().shards.get_or_insert_default();
+        }
         ready(Ok(()))
     }
 
     fn put_record<'a>(
         &'a self,
-        _: &'a str,
+        table: &'a str,
         record: ControlRecord,
         only_if_absent: bool,
     ) -> StoreFuture<'a, (), ControlError> {
         ready(self.change(|state| {
+            let records = if table == SHARDS { state.shards.as_mut() } else { Some(&mut state.records) };
+            let records = records.ok_or_else(|| ControlError::TableMissing { table: table.to_owned() })?;
             let key = (record.pk, record.sk);
-            if only_if_absent && state.records.contains_key(&key) {
+            if only_if_absent && records.contains_key(&key) {
                 return Err(ControlError::Conflict);
             }
-            state.records.insert(key, record.body);
+            records.insert(key, record.body);
             Ok(())
         }))
     }
@@ -158,11 +171,13 @@ impl Store for FakeStore {
         }))
     }
 
-    fn scan_records<'a>(&'a self, _: &'a str) -> StoreFuture<'a, Vec<ControlRecord>, ControlError> {
-        ready(self.read(|state| {
-            let records = state.records.iter();
-            records.map(|((pk, sk), body)| ControlRecord { pk: pk.clone(), sk: *sk, body: body.clone() }).collect()
-        }))
+    fn scan_records<'a>(&'a self, table: &'a str) -> StoreFuture<'a, Vec<ControlRecord>, ControlError> {
+        let scanned = self.read(|state| {
+            let records = if table == SHARDS { state.shards.as_ref() } else { Some(&state.records) };
+            let records = records.ok_or_else(|| ControlError::TableMissing { table: table.to_owned() })?.iter();
+            Ok(records.map(|((pk, sk), body)| ControlRecord { pk: pk.clone(), sk: *sk, body: body.clone() }).collect())
+        });
+        ready(scanned.and_then(|scanned| scanned))
     }
 }
 

@@ -305,6 +305,13 @@ fn escape_into(buffer: &mut Vec<u8>, text: &[u8]) {
     buffer.extend_from_slice(rest);
 }
 
+/// A text as it stands in JSON, without quotes.
+pub fn escaped(text: &str) -> Box<[u8]> {
+    let mut json = Vec::with_capacity(text.len());
+    escape_into(&mut json, text.as_bytes());
+    json.into_boxed_slice()
+}
+
 /// A name as JSON text with quotes and a colon: `"name":`.
 pub fn name_json(name: &str) -> Box<[u8]> {
     let mut json = Vec::with_capacity(name.len() + 3);

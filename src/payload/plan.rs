@@ -5,6 +5,9 @@
 //! operation stores in those that the session does not carry: defaults, and in a merge bare nulls.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use super::cast::Mode;
 use super::chunk::{ChunkBuilder, RowShape};
@@ -16,7 +19,7 @@ use super::leaf::{Leaf, Policies, Presence, Put, Role, check_key_length};
 use super::modes::{OnMissing, OpColumn, RowMode, Tombstone, Writes};
 use super::nested::{check_item_size, item_too_large};
 use super::reject::{Reject, RejectReason};
-use super::shard;
+use super::shard::{self, ShardCounts};
 use super::target::{StructTarget, Target, TargetField, UnsupportedType, null_not_allowed};
 use crate::limits::{MERGE_MAX_COLUMNS, PARTITION_KEY_MAX_BYTES, SORT_KEY_MAX_BYTES};
 use crate::schema::sharding::Sharding;
@@ -37,7 +40,7 @@ pub struct Plan {
     operation: Operation,
     keys: Vec<KeyAttributePlan>,
     /// How many places a partition key has, where the stored key says the place.
-    shards: Option<u32>,
+    shards: Option<Shards>,
     columns: Vec<ColumnPlan>,
     /// Where the sequence column is among the columns.
     sequence: Option<usize>,
@@ -53,6 +56,13 @@ pub struct Plan {
     rules: RuleBook,
     hasher: foldhash::fast::FixedState,
     sizes: Sizes,
+}
+
+#[derive(Debug)]
+enum Shards {
+    Fixed(u32),
+    /// It changes while the session runs.
+    Adaptive(ArcSwap<ShardCounts>),
 }
 
 #[derive(Debug)]
@@ -244,8 +254,8 @@ impl Plan {
 
         let shards = match table.sharding() {
             Sharding::None => None,
-            Sharding::Fixed { shards } => Some(shards),
-            Sharding::Adaptive { .. } => Some(1),
+            Sharding::Fixed { shards } => Some(Shards::Fixed(shards)),
+            Sharding::Adaptive { .. } => Some(Shards::Adaptive(ArcSwap::default())),
         };
         let sequence_by = table.sequence_by.as_deref().filter(|_| writes.mode != RowMode::Keys);
         let (mut columns, mut sequence) = (Vec::new(), None);
@@ -301,6 +311,14 @@ impl Plan {
             hasher: foldhash::fast::FixedState::with_seed(hash_seed),
             sizes: Sizes::Bound,
         })
+    }
+
+    /// How many places the partition keys of an adaptive table have, for rows that are encoded from now on. It is one each
+    /// before; other tables do not care.
+    pub fn use_shards(&self, counts: Arc<ShardCounts>) {
+        if let Some(Shards::Adaptive(current)) = &self.shards {
+            current.store(counts);
+        }
     }
 
     /// Lets every row know its item's size by DynamoDB's own rule, which costs time for each value.
@@ -365,25 +383,26 @@ impl Plan {
             Operation::ByColumn(column) => column.read(source, writer)?,
         };
         writer.raw(b"{");
-        let mut partition_len = 0;
+        let (mut partition_len, mut partition_value) = (0, 0);
         for (index, key) in self.keys.iter().enumerate() {
             if index > 0 {
                 writer.raw(b",");
             }
             let value_start = key.write(source, writer)?;
-            match self.shards {
+            match &self.shards {
                 // The place is known when the sort key is written.
                 Some(_) if index == 0 => writer.extend_text(&shard::suffix(0)),
                 Some(shards) => {
-                    let place = shard::place(&writer.as_slice()[value_start..], shards);
-                    // The partition key's text ends with the suffix, a quote and a brace.
+                    // The partition key's text ends with the suffix, a quote and a brace, and begins with `{"S":"`.
                     let suffix_start = start + 1 + partition_len - 2 - shard::SUFFIX_BYTES;
+                    let shards = shards.of(&writer.as_slice()[partition_value + 6..suffix_start]);
+                    let place = shard::place(&writer.as_slice()[value_start..], shards);
                     writer.overwrite(suffix_start, &shard::suffix(place));
                 }
                 None => {}
             }
             if index == 0 {
-                partition_len = writer.len() - start - 1;
+                (partition_len, partition_value) = (writer.len() - start - 1, value_start);
             }
         }
         let key_len = writer.len() - start - 1;
@@ -471,6 +490,16 @@ impl ColumnPlan {
             // It is the item that is too large, wherever that was seen first.
             Err(reject) if reject.reason == RejectReason::ItemTooLarge => Err(item_too_large()),
             Err(reject) => Err(reject.in_field(&field.name)),
+        }
+    }
+}
+
+impl Shards {
+    #[inline]
+    fn of(&self, partition_json: &[u8]) -> u32 {
+        match self {
+            Self::Fixed(shards) => *shards,
+            Self::Adaptive(counts) => counts.load().of_json(partition_json),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! A key to read is encoded by the very encoder that writes rows, so a key that was written is the key that is read, in every
 //! type and for joined keys too. The ends of a range are encoded alike. Callers: `api::read`.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use bytes::Bytes;
 use prost::Message;
@@ -11,7 +13,7 @@ use super::leaf::check_key_length;
 use super::modes::Writes;
 use super::plan::{Plan, PlanError};
 use super::rows::{RowsCursor, RowsPlan};
-use super::shard;
+use super::shard::{self, ShardCounts};
 use super::{PayloadError, RowReject};
 use crate::limits::{CHUNK_TARGET_BYTES, PARTITION_KEY_MAX_BYTES};
 use crate::proto::v1::{Row, RowBatch, RowKey};
@@ -24,6 +26,17 @@ use crate::store::{Attr, KeyAttrs};
 pub struct KeyPlan {
     plan: Plan,
     rows: RowsPlan,
+    /// Whether a key's rows may be at places that depend on when they were written.
+    adaptive: bool,
+}
+
+/// A key to read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlacedKey {
+    /// Where its row is written now.
+    pub newest: KeyAttrs,
+    /// Where it was written before its partition key had as many shards, the newer places first.
+    pub older: Vec<KeyAttrs>,
 }
 
 /// The values of a range's ends.
@@ -143,11 +156,24 @@ impl KeyPlan {
         // Hashes choose lanes; a read has none.
         let plan = Plan::compile(table, &Schema { fields }, Writes::keys(), 0)?;
         let rows = RowsPlan::compile(&plan)?;
-        Ok(Self { plan, rows })
+        let adaptive = matches!(table.sharding(), Sharding::Adaptive { .. });
+        Ok(Self { plan, rows, adaptive })
     }
 
-    /// The key attributes of each key, in order.
-    pub fn encode(&self, keys: Vec<RowKey>) -> Result<Vec<KeyAttrs>, KeysError> {
+    /// The key attributes of each key, in order, at each of its places. `shards` says how many places keys of an adaptive
+    /// table have; others have one.
+    pub fn encode_placed(&self, keys: Vec<RowKey>, shards: &ShardCounts) -> Result<Vec<PlacedKey>, KeysError> {
+        if !self.adaptive {
+            let placed = |newest| PlacedKey { newest, older: Vec::new() };
+            return Ok(self.encode(keys)?.into_iter().map(placed).collect());
+        }
+        // The place among the most tells those among fewer.
+        self.plan.use_shards(Arc::new(ShardCounts::most()));
+        self.encode(keys)?.into_iter().map(|key| placed(key, shards)).collect()
+    }
+
+    /// The key attributes of each key, in order. In an adaptive table, where the first rows were.
+    fn encode(&self, keys: Vec<RowKey>) -> Result<Vec<KeyAttrs>, KeysError> {
         let columns = &self.plan.incoming().fields;
         if let Some((index, key)) = keys.iter().enumerate().find(|(_, key)| key.values.len() != columns.len()) {
             let values = key.values.len();
@@ -176,6 +202,26 @@ impl KeyPlan {
     fn error(&self, index: usize, message: String) -> KeyError {
         KeyError { index, message, expected: columns(&self.plan.incoming().fields) }
     }
+}
+
+/// The places of a key that is encoded for the one among the most.
+fn placed(key: KeyAttrs, shards: &ShardCounts) -> Result<PlacedKey, KeysError> {
+    let unexpected = || KeysError::Encoding("a key of an adaptive table has no write shard".to_owned());
+    let Some((_, Attr::S(stored))) = key.first() else { return Err(unexpected()) };
+    let (partition, place) = shard::split(stored).ok_or_else(unexpected)?;
+    let doublings = shards.of(partition).ilog2();
+    let mut places: Vec<u8> = (0..=doublings).rev().map(|n| shard::place_among_fewer(place, 1 << n)).collect();
+    // Fewer shards keep a place or move it down.
+    places.dedup();
+    let at = |place: u8| {
+        let mut at = key.clone();
+        at[0].1 = Attr::S(shard::stored(partition, place));
+        at
+    };
+    let mut places = places.into_iter().map(at);
+    // One shard is a place, too.
+    let newest = places.next().ok_or_else(unexpected)?;
+    Ok(PlacedKey { newest, older: places.collect() })
 }
 
 /// Encodes a range's ends. A bound is encoded as the sort key of the row that would stand there.
@@ -382,6 +428,31 @@ mod tests {
         assert!(encode_range(&plain_of(&sharded), long.clone()).is_ok());
         let error = encode_range(&sharded, long).unwrap_err().to_string();
         assert!(error.contains("key column `id`: the key has 2046 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_key_of_an_adaptive_table_is_at_its_newest_place_or_where_it_was_before() {
+        let mut table = table(&[("id", DataType::String)], &[("n", DataType::Long)]);
+        (table.write_sharding_max_shards, table.append_only) = (64, true);
+        table.validate().unwrap();
+        let plan = KeyPlan::try_new(&table).unwrap();
+        let keys: Vec<_> = (0..100).map(|n| key([text("hot"), Kind::IntValue(n)])).collect();
+        let cold = plan.encode_placed(vec![key([text("cold"), Kind::IntValue(7)])], &ShardCounts::new([("hot", 8)]));
+        let at = |partition: &str, n: i64| {
+            vec![("id".to_owned(), Attr::S(partition.to_owned())), ("n".to_owned(), Attr::N(n.to_string()))]
+        };
+        assert_eq!(cold, Ok(vec![PlacedKey { newest: at("cold#00", 7), older: vec![] }]));
+
+        let placed = plan.encode_placed(keys, &ShardCounts::new([("hot", 8)])).unwrap();
+        for (n, placed) in placed.into_iter().enumerate() {
+            // What writers did while the key had so many shards.
+            let mut places =
+                [8, 4, 2, 1].map(|shards| shard::place(format!(r#"{{"N":"{n}"}}"#).as_bytes(), shards)).to_vec();
+            places.dedup();
+            let expected: Vec<_> = places.into_iter().map(|place| at(&format!("hot#0{place}"), n as i64)).collect();
+            assert_eq!(placed.newest, expected[0]);
+            assert_eq!(placed.older, expected[1..]);
+        }
     }
 
     fn plain_of(table: &TableDef) -> TableDef {

@@ -3,9 +3,14 @@
 //! The stored partition key of a table with write shards ends with `#` and two hexadecimal digits. They are calculated from
 //! the text of the sort key's stored value, so whoever knows a row's key knows its place; and they are always there, so
 //! that what was stored can be told from its suffix. The calculation is for ever: another one would not find the rows
-//! that are stored. Callers: `plan` (writes, and keys of reads), `read_key`, `decode`.
+//! that are stored. How many places a key has, [`ShardCounts`] says where the table has no fixed number. Callers: `plan`
+//! (writes, and keys of reads), `read_key`, `decode`; the catalog makes the counts.
 
+use hashbrown::HashMap;
 use twox_hash::XxHash64;
+
+use super::item;
+use crate::limits::WRITE_SHARDS_MAX;
 
 /// What the suffix takes of a key's length.
 pub const SUFFIX_BYTES: usize = 3;
@@ -31,11 +36,68 @@ pub fn stored(partition: &str, place: u8) -> String {
     stored
 }
 
-/// The partition key of a stored one; `None` where it has no suffix.
-pub fn strip(stored: &str) -> Option<&str> {
+/// The partition key and the place of a stored one; `None` where it has no suffix.
+pub fn split(stored: &str) -> Option<(&str, u8)> {
     let (partition, suffix) = stored.split_at_checked(stored.len().checked_sub(SUFFIX_BYTES)?)?;
-    let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    matches!(suffix.as_bytes(), [b'#', digits @ ..] if digits.iter().all(digit)).then_some(partition)
+    let digits =
+        suffix.strip_prefix('#').filter(|digits| digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))?;
+    Some((partition, u8::from_str_radix(digits, 16).ok()?))
+}
+
+/// The place among fewer that a place among more comes from; both numbers are powers of two.
+pub fn place_among_fewer(place: u8, shards: u32) -> u8 {
+    (u32::from(place) % shards.max(1)) as u8
+}
+
+/// How many places each partition key of an adaptive table has; one, if nothing else is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShardCounts {
+    /// By the key's text as it stands in JSON.
+    by_key: HashMap<Box<[u8]>, u32, foldhash::fast::FixedState>,
+    /// Of the keys that are not among them.
+    others: Others,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Others {
+    #[default]
+    One,
+    Most,
+}
+
+impl ShardCounts {
+    /// The counts of these keys.
+    pub fn new<'a>(counts: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
+        let by_key = counts.into_iter().map(|(key, shards)| (item::escaped(key), shards)).collect();
+        Self { by_key, others: Others::One }
+    }
+
+    /// As many as there can be, for every key.
+    pub fn most() -> Self {
+        Self { others: Others::Most, ..Self::default() }
+    }
+
+    /// The places of a key.
+    pub fn of(&self, key: &str) -> u32 {
+        // Most tables have no hot key.
+        if self.by_key.is_empty() { self.of_others() } else { self.of_json(&item::escaped(key)) }
+    }
+
+    /// The places of a key, given by its text as it stands in JSON.
+    #[inline]
+    pub fn of_json(&self, key: &[u8]) -> u32 {
+        if self.by_key.is_empty() {
+            return self.of_others();
+        }
+        self.by_key.get(key).copied().unwrap_or(self.of_others())
+    }
+
+    fn of_others(&self) -> u32 {
+        match self.others {
+            Others::One => 1,
+            Others::Most => WRITE_SHARDS_MAX,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -79,23 +141,31 @@ mod tests {
     #[test]
     fn what_has_no_suffix_is_no_stored_key() {
         for text in ["", "#0", "a#0", "a#0g", "a#0A", "a-00", "é00", "\u{1F600}"] {
-            assert_eq!(strip(text), None, "{text}");
+            assert_eq!(split(text), None, "{text}");
         }
-        assert_eq!(strip("#00"), Some(""));
+        assert_eq!(split("#00"), Some(("", 0)));
+    }
+
+    #[test]
+    fn counts_are_found_by_the_key_and_by_its_text_in_json() {
+        let counts = ShardCounts::new([("a\"\u{1}", 4), ("b", 2)]);
+        assert_eq!((counts.of("a\"\u{1}"), counts.of_json(br#"a\"\u0001"#)), (4, 4));
+        assert_eq!((counts.of("b"), counts.of_json(b"b"), counts.of("c")), (2, 2, 1));
+        assert_eq!((ShardCounts::default().of("b"), ShardCounts::most().of_json(b"b")), (1, 256));
     }
 
     proptest! {
         #[test]
         fn a_stored_key_gives_its_partition_key_back(partition in ".{0,8}(#[0-9a-f]{2})?", place in any::<u8>()) {
             let stored = stored(&partition, place);
-            prop_assert_eq!(strip(&stored), Some(partition.as_str()));
+            prop_assert_eq!(split(&stored), Some((partition.as_str(), place)));
         }
 
         #[test]
         fn more_places_keep_a_row_or_move_it_up(sort_text in prop::collection::vec(any::<u8>(), 0..40), doublings in 0u32..8) {
             let (fewer, more) = (place(&sort_text, 1 << doublings), place(&sort_text, 2 << doublings));
             prop_assert!(u32::from(fewer) < 1 << doublings && u32::from(more) < 2 << doublings);
-            prop_assert_eq!(u32::from(more) % (1 << doublings), u32::from(fewer));
+            prop_assert_eq!(place_among_fewer(more, 1 << doublings), fewer);
         }
     }
 }

@@ -87,7 +87,7 @@ pub enum Decoded {
 }
 
 /// Decodes items of one table into rows of chosen columns.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RowDecoder<'a> {
     columns: Vec<&'a Field>,
     ttl_column: Option<&'a str>,
@@ -161,8 +161,8 @@ impl<'a> RowDecoder<'a> {
         for field in &self.columns {
             let value = match item.remove(&field.name) {
                 None => Ok(NULL),
-                Some(Attr::S(stored)) if self.sharded_column == Some(&field.name) => match shard::strip(&stored) {
-                    Some(key) => decode_value(&field.data_type, &field.options, Attr::S(key.to_owned())),
+                Some(Attr::S(stored)) if self.sharded_column == Some(&field.name) => match shard::split(&stored) {
+                    Some((key, _)) => decode_value(&field.data_type, &field.options, Attr::S(key.to_owned())),
                     None => Err(DecodeError::new(&field.data_type, "text (S) without a write shard at its end")),
                 },
                 Some(attr) if self.ttl_column == Some(&field.name) => decode_ttl(&field.data_type, &attr),
