@@ -79,7 +79,11 @@ fn a_wrong_file_is_a_sentence_with_file_line_and_key_and_exit_code_2() {
 #[test]
 fn the_same_seed_gives_the_same_run_and_another_one_does_not() {
     for writer in ["forebay", "fixed", "sdk-adaptive"] {
-        let hash = |seed: &str| json(SMALL, &["--writer", writer, "--seed", seed])["trace_hash"].clone();
+        let hash = |seed: &str| {
+            let report = json(SMALL, &["--writer", writer, "--seed", seed]);
+            assert_eq!((&report["rows"]["lost"], &report["rows"]["unfinished"]), (&0.into(), &0.into()), "{writer}");
+            report["trace_hash"].clone()
+        };
         let first = hash("7");
         assert_eq!(first, hash("7"), "{writer}");
         assert_ne!(first, hash("8"), "{writer}");
