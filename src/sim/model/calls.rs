@@ -35,19 +35,20 @@ type Planned = (ItemKey, Result<Change, (Option<Item>, usize)>);
 impl Table {
     /// What writes to different keys would do; an error refuses the whole call.
     fn plan(&self, items: &[WriteItem], sequence: Option<&SequenceRule>) -> Result<Vec<Planned>, String> {
-        let mut seen = HashSet::with_capacity(items.len());
         let plan = |item| {
             let key = self.schema.key_of_write(item).ok_or("the provided key element does not match the schema")?;
-            if items.len() > 1 && !seen.insert(key.clone()) {
-                return Err("provided list of item keys contains duplicates".to_owned());
-            }
             match self.contents.evaluate(&key, item, sequence) {
                 Ok(change) => Ok((key, Ok(change))),
                 Err(Refusal::Condition { existing, bytes }) => Ok((key, Err((existing, bytes)))),
                 Err(Refusal::Validation(message)) => Err(message),
             }
         };
-        items.iter().map(plan).collect()
+        let planned = items.iter().map(plan).collect::<Result<Vec<_>, String>>()?;
+        let different = planned.iter().map(|(key, _)| key).collect::<HashSet<_>>().len();
+        if different < planned.len() {
+            return Err("provided list of item keys contains duplicates".to_owned());
+        }
+        Ok(planned)
     }
 }
 
