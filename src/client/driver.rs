@@ -16,7 +16,7 @@ use tonic::{Request, Streaming};
 use super::backoff;
 use super::channel::Client;
 use super::error::ClientError;
-use super::session::{Event, Part, Receipt, Resend, Session, Violation};
+use super::session::{Event, Part, Receipt, Session, Violation};
 use super::wire::{Outgoing, WRITE_PATH, WriteCodec};
 use super::writer::{Failure, Observer};
 use crate::limits::{CLIENT_TRAILER_TIMEOUT, MESSAGE_MAX_BYTES, OPEN_TIMEOUT};
@@ -101,9 +101,9 @@ impl Driver {
         failure: Failure,
         open_for: Duration,
         retry_for: Duration,
-        resend: Resend,
+        resend_for: Duration,
     ) -> Self {
-        let session = Session::new(resend);
+        let session = Session::new(resend_for);
         Self { client, open, commands, observer, failure, open_for, retry_for, session, barrier: None, trouble: None }
     }
 

@@ -76,9 +76,7 @@ impl Attribution {
     /// Whose throttling it is just now.
     pub(super) fn blame(&self, now: Instant) -> Blame {
         let keys = match self.reason {
-            Some((reason, at)) if now.saturating_duration_since(at) <= REASON_FOR => {
-                reason == ThrottleReason::KeyRange
-            }
+            Some((reason, at)) if now.saturating_duration_since(at) <= REASON_FOR => reason == ThrottleReason::KeyRange,
             _ => self.is_concentrated(),
         };
         if keys && (self.throttled <= self.tried * TOO_MUCH || self.is_concentrated()) {
