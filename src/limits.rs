@@ -16,6 +16,8 @@ pub const ITEM_MAX_BYTES: usize = 400 * 1024;
 pub const PARTITION_KEY_MAX_BYTES: usize = 2048;
 /// Longest sort key value (DynamoDB).
 pub const SORT_KEY_MAX_BYTES: usize = 1024;
+/// Write shards of one partition key (chosen: two hexadecimal digits; 256,000 write units a second of one key).
+pub const WRITE_SHARDS_MAX: u32 = 256;
 /// Deepest nesting of lists and maps (DynamoDB).
 pub const NESTING_MAX_LEVELS: usize = 32;
 /// Significant digits of a number (DynamoDB).
@@ -148,6 +150,15 @@ pub const READ_BACKOFF_BASE: Duration = Duration::from_millis(20);
 pub const READ_BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Bytes of rows in one answer (chosen: a message, less room for its frame). Keys beyond are reported, not dropped.
 pub const READ_MAX_ANSWER_BYTES: usize = MESSAGE_MAX_BYTES - 1024 * 1024;
+/// Bytes of items after which the rows of a range are sent (chosen: a page of DynamoDB's, and below a client's default limit
+/// of 4 MiB for one message).
+pub const RANGE_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Bytes of items that a range over several write shards means to hold (chosen: one message's worth).
+pub const RANGE_BUFFER_BYTES: usize = MESSAGE_MAX_BYTES;
+/// The guess at the size of a range's items before any was seen (chosen: a read unit).
+pub const RANGE_FIRST_ITEM_BYTES: usize = 4096;
+/// Queries of one range that run at once (chosen: 256 write shards in 16 rounds).
+pub const RANGE_CONCURRENT_CALLS: usize = 16;
 /// First wait of a client before it tries again (chosen: above a process restart's jitter, below what people notice).
 pub const CLIENT_BACKOFF_BASE: Duration = Duration::from_millis(100);
 /// Longest wait of a client between two attempts (chosen).
@@ -171,3 +182,11 @@ pub const CLIENT_TRAILER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const EMBEDDED_ATTEMPTS_IN_FLIGHT: usize = 8;
 /// How long a write call to the embedded store may take (chosen: 25 items wait behind 175 others for a slow disk).
 pub const EMBEDDED_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Write units a second of one partition (DynamoDB). The service's own limit, which nothing but more partitions lifts.
+pub const PARTITION_WRITE_UNITS_PER_SECOND: f64 = 1_000.0;
+/// Read units a second of one partition (DynamoDB).
+pub const PARTITION_READ_UNITS_PER_SECOND: f64 = 3_000.0;
+/// Actions in one TransactWriteItems (DynamoDB).
+pub const TRANSACTION_MAX_ACTIONS: usize = 100;
+/// How long a transaction's token makes its repetition harmless (DynamoDB).
+pub const TRANSACTION_TOKEN_VALID: Duration = Duration::from_secs(10 * 60);

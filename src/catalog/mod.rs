@@ -4,7 +4,7 @@
 //! what sessions and reads call: from the cache, without a lock. [`Catalog::apply`] and [`Catalog::drop_table`] are for
 //! operators; both may die at any point, and doing them again finishes what was begun (see `record`).
 //! [`Catalog::add_columns`] is for sessions that may change the schema, [`Catalog::claim_epoch`] for those that fence older
-//! runs of themselves.
+//! runs of themselves. [`shards`] is about hot partition keys.
 //!
 //! Invariants: a cached version is never replaced by an older one; a table that is not there is remembered for
 //! [`NEGATIVE_TTL`] at most, so that a table made through another pod can be used at once.
@@ -15,6 +15,7 @@ mod cache;
 mod epochs;
 mod error;
 mod record;
+pub mod shards;
 mod support;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub use apply::{ApplyOutcome, ApplyResult};
 pub use epochs::EpochClaim;
 pub use error::CatalogError;
+pub use shards::{ShardConfig, ShardMap};
 
 use crate::schema::TableDef;
 use crate::store::Store;
@@ -50,6 +52,8 @@ pub struct CatalogConfig {
     pub table_prefix: String,
     /// How often cached definitions are read again.
     pub refresh_interval: Duration,
+    /// How the shard map is kept.
+    pub shards: ShardConfig,
 }
 
 impl Default for CatalogConfig {
@@ -58,6 +62,7 @@ impl Default for CatalogConfig {
             control_table_prefix: "forebay-".to_owned(),
             table_prefix: String::new(),
             refresh_interval: Duration::from_secs(10),
+            shards: ShardConfig::default(),
         }
     }
 }
@@ -88,6 +93,7 @@ struct Inner {
     refresh_interval: Duration,
     cache: Cache,
     epochs: epochs::Watched,
+    shards: ShardMap,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -101,7 +107,9 @@ impl Catalog {
     pub async fn open(store: Arc<dyn Store>, config: CatalogConfig) -> Result<Self, CatalogError> {
         let control_table = format!("{}catalog", config.control_table_prefix);
         store.ensure_control_table(&control_table).await?;
+        let shards_table = format!("{}shards", config.control_table_prefix);
         let inner = Inner {
+            shards: ShardMap::new(Arc::clone(&store), shards_table, config.shards),
             store,
             control_table,
             table_prefix: config.table_prefix,
@@ -110,6 +118,11 @@ impl Catalog {
             epochs: epochs::Watched::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The shard map.
+    pub fn shards(&self) -> &ShardMap {
+        &self.inner.shards
     }
 
     /// The newest version of a table; [`CatalogError::NotFound`] where there is none.

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::types::{DataType, Field, Schema, SchemaError};
 use crate::limits::TOMBSTONE_RETENTION_DEFAULT;
 
+/// Marks a tombstone in tables with `sequence_by`.
+pub const TOMBSTONE_ATTRIBUTE: &str = "_deleted";
+/// Holds a tombstone's expiry where the table has no TTL column.
+pub const TOMBSTONE_EXPIRY_ATTRIBUTE: &str = "_expires_at";
+
 /// A table's definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableDef {
@@ -95,11 +100,6 @@ pub fn default_partition_attribute() -> String {
 pub fn default_sort_attribute() -> String {
     "_sk".to_owned()
 }
-
-/// Marks a tombstone in tables with `sequence_by`.
-pub const TOMBSTONE_ATTRIBUTE: &str = "_deleted";
-/// Holds a tombstone's expiry where the table has no TTL column.
-pub const TOMBSTONE_EXPIRY_ATTRIBUTE: &str = "_expires_at";
 
 /// DynamoDB's three key attribute types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -344,7 +344,8 @@ impl TableDef {
                 return Err(SchemaError::new(column, "a TTL column cannot be in the key"));
             }
         }
-        super::sequence::validate(self)
+        super::sequence::validate(self)?;
+        super::sharding::validate(self)
     }
 
     fn key_attribute(&self, columns: &[String], joined: &str) -> Result<KeyAttribute, SchemaError> {

@@ -102,7 +102,9 @@ async fn write(
         Encoding::begin(opened, Unencoded { payload, ticket, is_atomic }, decoded).map_err(encoding_status)?;
     // All rows are encoded before the first is written: too many rows must write none.
     let (mut rows, mut rejects, mut memory_bytes) = (Vec::new(), Vec::new(), 0);
-    while let Some(chunk) = encoding.next_chunk(opened).map_err(encoding_status)? {
+    loop {
+        opened.may_encode(&ingest.catalog).await;
+        let Some(chunk) = encoding.next_chunk(opened).map_err(encoding_status)? else { break };
         rows.extend(chunk.rows);
         rejects.extend(chunk.rejects);
         ledger.count_coercions(&chunk.coercions);
@@ -111,7 +113,6 @@ async fn write(
             let message = format!("more than {WRITE_ROWS_MAX_ROWS} rows; use the Write stream");
             return Err(status::invalid_argument("payload", message));
         }
-        tokio::task::yield_now().await;
     }
     ledger.count_rows((rows.len() + rejects.len()) as u64);
     opened.count_coercions(&ingest.instruments, ledger.coercions());
