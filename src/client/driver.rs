@@ -110,13 +110,14 @@ impl Driver {
     /// Runs the session to its end. An error that ends it is left in `failure`; dropping `self` then tells the caller.
     pub(crate) async fn run(mut self, opened: oneshot::Sender<v1::Opened>) {
         let failure = self.failure.clone();
-        if let Err(error) = self.run_calls(opened).await {
+        // Dropped after the failure is set: who waits for it asks then.
+        let mut opened = Some(opened);
+        if let Err(error) = self.run_calls(&mut opened).await {
             failure.set(error);
         }
     }
 
-    async fn run_calls(&mut self, opened: oneshot::Sender<v1::Opened>) -> Result<(), ClientError> {
-        let mut opened = Some(opened);
+    async fn run_calls(&mut self, opened: &mut Option<oneshot::Sender<v1::Opened>>) -> Result<(), ClientError> {
         let mut channel = self.client.channel();
         loop {
             let give_up_after = if opened.is_some() { self.open_for } else { self.retry_for };
