@@ -115,6 +115,25 @@ async fn a_condition_that_fails_is_its_rows_own_and_the_others_peers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_comes_too_late_keeps_its_whole_batch_from_the_table() {
+    let (_gateway, client) = gateway::start().await;
+    let key = v1::Key { partition: vec!["id".to_owned()], ..v1::Key::default() };
+    let ddl = "id STRING NOT NULL, v BIGINT NOT NULL, score DOUBLE".to_owned();
+    let table = v1::Table { name: "rows".to_owned(), ddl, key: Some(key), ..v1::Table::default() };
+    client.tables().apply(v1::Table { sequence_by: "v".to_owned(), ..table }, false).await.unwrap();
+    let mut session = session(&client, open("rows")).await;
+    send(&mut session, 1, rows([row("a", 5), row("b", 5)])).await;
+    assert_eq!(acked(&mut session, 1).await, []);
+    send(&mut session, 2, rows([row("b", 4), row("c", 6)])).await;
+    let outcomes = acked(&mut session, 2).await;
+    assert_eq!(outcomes, [(0, RowStatus::Superseded, RowReason::StaleMerge), (1, REJECTED, RowReason::AtomicPeer)]);
+    assert_eq!(get(&client, "rows", vec![text("c")]).await, None);
+    send(&mut session, 3, rows([row("b", 5), row("c", 6)])).await;
+    assert_eq!(acked(&mut session, 3).await, [], "an equal sequence applies again");
+    assert_eq!(get(&client, "rows", vec![text("c")]).await, Some(row("c", 6)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn groups_keep_their_place_among_the_rows_of_their_keys() {
     let (_gateway, client) = gateway::start().await;
     table(&client, "rows", DDL, &["id"], &[]).await;
