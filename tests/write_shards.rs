@@ -221,6 +221,40 @@ async fn a_row_that_was_sent_again_after_a_widening_is_read_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_stays_hot_gets_more_shards_by_itself() {
+    let (gateway, client, store, map, _embedded) = two_pods(|config| config.split_write_units = Some(5.0)).await;
+    adaptive_table(&client, 8).await;
+    let mut writer = client.writer(OpenOptions::new("points")).await.unwrap();
+    let mut at = 0;
+    while map.for_reading("points").await.unwrap().of("hot") < 4 {
+        assert!(at < 60_000, "it was never widened");
+        let rows = (at..at + 100).map(|at| vec![gateway::text("hot"), gateway::int(at), gateway::text("")]);
+        let cold = [vec![gateway::text(format!("cold-{at}")), gateway::int(at), gateway::text("")]];
+        writer.send_rows(gateway::rows(rows.chain(cold))).await.unwrap();
+        writer.flush().await.unwrap();
+        at += 100;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    writer.finish().await.unwrap();
+    assert!(stored(&store, "hot#01").await > 0);
+    assert_eq!(map.for_reading("points").await.unwrap().of("cold-0"), 1);
+    let read = range(&client, "hot", RangeOptions::default()).await;
+    assert_eq!(read.into_iter().map(|(at, _)| at).collect::<Vec<_>>(), (0..at).collect::<Vec<_>>());
+    gateway.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_written_once_are_neither_changed_nor_deleted() {
+    let (gateway, client) = gateway::start().await;
+    adaptive_table(&client, 8).await;
+    for mode in [v1::WriteMode::Delete, v1::WriteMode::Merge, v1::WriteMode::Insert] {
+        let error = client.writer(OpenOptions::new("points").mode(mode)).await.err().unwrap().to_string();
+        assert!(error.contains("APPEND_ONLY"), "{error}");
+    }
+    gateway.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn adaptive_shards_are_of_tables_whose_keys_are_written_once() {
     let (gateway, client) = gateway::start().await;
     let key = v1::Key { partition: vec!["id".into()], sort: vec!["at".into()], ..v1::Key::default() };
