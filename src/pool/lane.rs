@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::atomic::{AtomicGroup, GroupOutcome};
 use super::gate::{Admission, Gate, Gates, Permit, Turn};
+use super::heat::{Heat, HeatConfig};
 use super::queue::{Attempt, Call, Part, SlotId, TableQueue, Taken};
 use super::retry::RetryConfig;
 use super::slices::{Slices, Standings};
@@ -61,6 +62,8 @@ pub struct LaneConfig {
     pub(super) called: Arc<Notify>,
     /// All lanes, for groups that concern several; weak, because lanes end when nobody else can send to them.
     pub(super) lanes: Arc<[mpsc::WeakUnboundedSender<LaneMessage>]>,
+    /// Who is told of hot keys.
+    pub(super) heat: Option<HeatConfig>,
 }
 
 impl std::fmt::Debug for dyn Store {
@@ -74,6 +77,8 @@ impl std::fmt::Debug for dyn Store {
 pub struct Lane {
     config: LaneConfig,
     tables: BTreeMap<Arc<str>, TableLane>,
+    /// Of tables with adaptive write shards. A table may be idle for moments and still be hot.
+    heats: BTreeMap<Arc<str>, Heat>,
     slices: Slices,
     attempts: JoinSet<Result<WriteDone, WriteError>>,
     /// What each running attempt carries, also should its task die.
@@ -134,6 +139,7 @@ impl Lane {
         Self {
             config,
             tables: BTreeMap::new(),
+            heats: BTreeMap::new(),
             slices: Slices::default(),
             attempts: JoinSet::new(),
             running: HashMap::new(),
@@ -199,7 +205,7 @@ impl Lane {
             self.config.instruments.count_rows("dropped", dropped);
             return;
         }
-        let PoolTable { name, coalesce, sequence, max_write_units } = table;
+        let PoolTable { name, coalesce, sequence, max_write_units, max_shards } = table;
         let (bulk, deadline, count) = (owed.session().is_bulk(), owed.deadline(), owed.rows());
         let (retry, gates) = (self.config.retry, &self.config.gates);
         let lane = self.tables.entry(Arc::clone(&name)).or_insert_with(|| TableLane {
@@ -215,6 +221,13 @@ impl Lane {
         lane.queue.set_coalesce(coalesce);
         lane.sequence = sequence;
         lane.gate.allow(max_write_units);
+        if max_shards > 0
+            && let Some(config) = &self.config.heat
+        {
+            let heat =
+                self.heats.entry(Arc::clone(&name)).or_insert_with(|| Heat::new(Arc::clone(&name), config.clone()));
+            heat.note(&rows, max_shards, Instant::now());
+        }
         let (slice, serial) = self.slices.insert(owed, name, memory);
         if let Some(deadline) = deadline {
             self.deadlines.push(Reverse((deadline, slice, serial)));
