@@ -16,7 +16,7 @@ use crate::limits::{
     EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES,
     MESSAGE_STALL_TIMEOUT, WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES,
 };
-use crate::pool::PoolConfig;
+use crate::pool::{PoolConfig, WindowConfig};
 use crate::store::StoreConfig;
 use crate::telemetry::logging::LogFormat;
 
@@ -51,7 +51,7 @@ pub struct Config {
     /// Lanes of the write pool; two a core where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lanes: Option<usize>,
-    /// Write calls in flight for one table.
+    /// The most write calls in flight for one table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts_in_flight: Option<usize>,
     /// Seconds that one write call may take.
@@ -241,7 +241,7 @@ impl Config {
         let (attempts_in_flight, attempt_timeout) = if embedded {
             (EMBEDDED_ATTEMPTS_IN_FLIGHT, EMBEDDED_ATTEMPT_TIMEOUT)
         } else {
-            (pool.attempts_in_flight, store.write_attempt_timeout)
+            (pool.window.most, store.write_attempt_timeout)
         };
         self.or(Self {
             listen: Some("127.0.0.1:50051".to_owned()),
@@ -295,14 +295,13 @@ impl Settings {
             (Some(EmbeddedChoice::Switch(false)) | None, _) => Backend::DynamoDb,
         };
         let memory_mib = at_least("memory_mib", config.memory_mib, 64)?;
+        let defaults = PoolConfig::for_cores(cores());
+        let most =
+            at_most("attempts_in_flight", at_least("attempts_in_flight", config.attempts_in_flight, 1)?, 100_000)?;
         let pool = PoolConfig {
             lanes: at_most("lanes", at_least("lanes", config.lanes, 1)?, 1024)?,
-            attempts_in_flight: at_most(
-                "attempts_in_flight",
-                at_least("attempts_in_flight", config.attempts_in_flight, 1)?,
-                100_000,
-            )?,
-            ..PoolConfig::for_cores(cores())
+            window: WindowConfig { most, ..defaults.window },
+            ..defaults
         };
         let max_connection_age = seconds("max_connection_age_seconds", config.max_connection_age_seconds)?;
         let attempt = seconds("write_attempt_timeout_seconds", config.write_attempt_timeout_seconds)?;

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! cli         a file per command; uses client
+//! sim         a model of DynamoDB on virtual time, and what a job would do to a table; uses pool
 //! client      the Rust client: Writer and Reader
 //! server      composition root and drain
 //! admin       HTTP side port: /metrics, /livez, /readyz
@@ -15,7 +16,7 @@
 //! middleware  tower layers
 //! catalog     table definitions: control table, cache, versions
 //! pool        router, lanes, batches, retries, outcomes
-//! read        point reads
+//! read        point reads and ranges
 //! payload     rows and Arrow batches -> DynamoDB JSON; items -> typed values
 //! store       the trait; DynamoDB by the SDK; the embedded store
 //! schema      types, tables, and the texts they are written in
@@ -42,6 +43,7 @@ pub mod read;
 pub mod schema;
 pub mod server;
 pub mod shutdown;
+pub mod sim;
 pub mod store;
 pub mod telemetry;
 pub mod yaml;

@@ -24,7 +24,7 @@ const VIOLATIONS_MAX: usize = 8;
 /// Bytes of one violation's text.
 const VIOLATION_MAX_BYTES: usize = 400;
 /// When to come back after DynamoDB could not be reached.
-const BACKEND_RETRY: Duration = Duration::from_secs(1);
+pub(super) const BACKEND_RETRY: Duration = Duration::from_secs(1);
 /// When to come back after DynamoDB refused our credentials: people have to act.
 const ACCESS_RETRY: Duration = Duration::from_secs(5);
 
@@ -98,6 +98,8 @@ pub mod reason {
     pub const BACKEND_REFUSED: &str = "BACKEND_REFUSED";
     /// A record of the control table is damaged.
     pub const CATALOG_DAMAGED: &str = "CATALOG_DAMAGED";
+    /// A stored item does not fit the table's schema.
+    pub const ROW_UNDECODABLE: &str = "ROW_UNDECODABLE";
     /// A bug.
     pub const INTERNAL: &str = "INTERNAL";
 }

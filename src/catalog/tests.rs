@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::schema::ddl;
-use crate::schema::table::{KeyDef, Ownership, default_partition_attribute, default_sort_attribute};
+use crate::schema::table::{KeyDef, Lake, Ownership, default_partition_attribute, default_sort_attribute};
 use crate::store::OneWrite;
 use crate::store::*;
 
@@ -499,9 +499,11 @@ async fn what_is_not_supported_yet_is_refused_by_its_name() {
         def
     };
     let cases = [
-        (with(|def| def.sequence_by = Some("score".to_owned())), "sequence_by"),
         (with(|def| def.write_shards = 4), "write_shards"),
-        (with(|def| def.max_write_units = 4), "max_write_units"),
+        (
+            with(|def| def.lake = Some(Lake { enabled: true, location: "s3://b".to_owned(), best_effort: false })),
+            "lake",
+        ),
     ];
     for (def, expected) in cases {
         match catalog.apply(def, false).await {

@@ -17,6 +17,7 @@ pub mod defaults;
 pub mod item;
 pub mod key;
 pub mod leaf;
+pub mod modes;
 mod nested;
 pub mod number;
 pub mod plan;
@@ -30,6 +31,7 @@ pub mod wire;
 
 pub use chunk::{Chunk, EncodedRow};
 pub use coercion::{RuleBook, Tally};
+pub use modes::{OnMissing, RowMode, Writes};
 pub use plan::{Plan, PlanError};
 pub use reject::{Reject, RejectReason, RowReject};
 

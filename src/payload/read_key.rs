@@ -1,25 +1,82 @@
 //! Keys of reads: typed values into the key attributes of the stored item.
 //!
-//! A key to read is encoded by the very encoder that writes rows (as a delete of that key), so a key that was written is the
-//! key that is read, in every type and for joined keys too. Callers: `api::read`.
+//! A key to read is encoded by the very encoder that writes rows, so a key that was written is the key that is read, in every
+//! type and for joined keys too. The ends of a range are encoded alike. Callers: `api::read`.
 
 use base64::Engine as _;
 use bytes::Bytes;
 use prost::Message;
 
+use super::modes::Writes;
 use super::plan::{Plan, PlanError};
 use super::rows::{RowsCursor, RowsPlan};
 use super::{PayloadError, RowReject};
 use crate::limits::CHUNK_TARGET_BYTES;
 use crate::proto::v1::{Row, RowBatch, RowKey};
 use crate::schema::{Field, Schema, TableDef};
-use crate::store::{Attr, KeyAttrs, WriteOp};
+use crate::store::{Attr, KeyAttrs};
 
 /// How the keys of one table are encoded.
 #[derive(Debug)]
 pub struct KeyPlan {
     plan: Plan,
     rows: RowsPlan,
+}
+
+/// The values of a range's ends.
+#[derive(Debug, Clone, Default)]
+pub struct RangeKeys {
+    /// Of the partition columns.
+    pub partition: RowKey,
+    /// Of the sort columns.
+    pub from: Option<RowKey>,
+    /// Of the sort columns.
+    pub to: Option<RowKey>,
+}
+
+/// A range's ends, as they are stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RangeAttrs {
+    /// The partition key's attribute.
+    pub partition_attribute: String,
+    /// The stored partition keys under which the rows are, the older ones first.
+    pub places: Vec<Attr>,
+    /// The sort key's attribute.
+    pub sort_attribute: String,
+    /// The bound that sorts first.
+    pub from: Option<Attr>,
+    /// The bound that sorts last.
+    pub to: Option<Attr>,
+}
+
+/// Which of a range's ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RangeEnd {
+    /// The partition.
+    Partition,
+    /// The bound that sorts first.
+    From,
+    /// The bound that sorts last.
+    To,
+}
+
+/// Why a range's ends cannot be encoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RangeError {
+    /// Every key has one row at most.
+    #[error("the table has no sort key, so it has no ranges; its key is {key}")]
+    NoSortKey {
+        /// The key's columns and types.
+        key: String,
+    },
+    /// One of the ends is wrong.
+    #[error("{error}")]
+    End {
+        /// Which.
+        end: RangeEnd,
+        /// What is wrong with it.
+        error: KeysError,
+    },
 }
 
 /// A key that no row of the table can have.
@@ -57,9 +114,9 @@ impl From<PayloadError> for KeysError {
 impl KeyPlan {
     /// The plan of a table's keys.
     pub fn try_new(table: &TableDef) -> Result<Self, PlanError> {
-        let fields = table.key_columns().filter_map(|column| table.schema.field(column)).cloned().collect();
+        let fields = key_fields(table);
         // Hashes choose lanes; a read has none.
-        let plan = Plan::compile(table, &Schema { fields }, WriteOp::Delete, 0)?;
+        let plan = Plan::compile(table, &Schema { fields }, Writes::keys(), 0)?;
         let rows = RowsPlan::compile(&plan)?;
         Ok(Self { plan, rows })
     }
@@ -76,7 +133,7 @@ impl KeyPlan {
         let rows = keys.into_iter().map(|key| Row { values: key.values }).collect();
         let batch = RowBatch { rows }.encode_to_vec();
         let mut cursor = RowsCursor::new(&batch);
-        while let Some(chunk) = cursor.next_chunk(&self.plan, &self.rows, CHUNK_TARGET_BYTES)? {
+        while let Some(chunk) = cursor.next_chunk(&self.plan, &self.rows, CHUNK_TARGET_BYTES, 0)? {
             if let Some(RowReject { row_index, reject }) = chunk.rejects.into_iter().next() {
                 let message = match reject.path.as_str() {
                     "" => reject.message,
@@ -92,10 +149,52 @@ impl KeyPlan {
     }
 
     fn error(&self, index: usize, message: String) -> KeyError {
-        let column = |field: &Field| format!("{} {}", field.name, field.data_type);
-        let columns: Vec<_> = self.plan.incoming().fields.iter().map(column).collect();
-        KeyError { index, message, expected: format!("({})", columns.join(", ")) }
+        KeyError { index, message, expected: columns(&self.plan.incoming().fields) }
     }
+}
+
+/// Encodes a range's ends. A bound is encoded as the sort key of the row that would stand there.
+pub fn encode_range(table: &TableDef, keys: RangeKeys) -> Result<RangeAttrs, RangeError> {
+    let (columns_of_key, sort_columns) = (key_fields(table), table.key.sort.len());
+    let broken = |error: PlanError| RangeError::End { end: RangeEnd::Partition, error: error.into() };
+    let sort = table.sort_attribute().map_err(|error| broken(error.into()))?;
+    let Some(sort) = sort else { return Err(RangeError::NoSortKey { key: columns(&columns_of_key) }) };
+
+    let mut partition_alone = table.clone();
+    partition_alone.key.sort.clear();
+    let partition_plan = KeyPlan::try_new(&partition_alone).map_err(broken)?;
+    let partition = partition_plan.encode(vec![keys.partition.clone()]);
+    let mut partition = partition.map_err(|error| RangeError::End { end: RangeEnd::Partition, error })?.remove(0);
+    let (partition_attribute, partition) = partition.remove(0);
+
+    let whole_plan = KeyPlan::try_new(table).map_err(broken)?;
+    let bound = |end: RangeEnd, bound: Option<RowKey>| {
+        let Some(bound) = bound else { return Ok(None) };
+        let wrong = |error: KeysError| RangeError::End { end, error };
+        let values = bound.values.len();
+        if values != sort_columns {
+            let plural = if values == 1 { "" } else { "s" };
+            let expected = columns(&columns_of_key[columns_of_key.len() - sort_columns..]);
+            let message = format!("the sort key has {values} value{plural}");
+            return Err(wrong(KeyError { index: 0, message, expected }.into()));
+        }
+        let key = RowKey { values: keys.partition.values.iter().cloned().chain(bound.values).collect() };
+        let encoded = whole_plan.encode(vec![key]).map_err(wrong)?.remove(0);
+        Ok(encoded.into_iter().find(|(name, _)| *name == sort.name).map(|(_, attr)| attr))
+    };
+    let (from, to) = (bound(RangeEnd::From, keys.from)?, bound(RangeEnd::To, keys.to)?);
+    Ok(RangeAttrs { partition_attribute, places: vec![partition], sort_attribute: sort.name, from, to })
+}
+
+/// The key's columns: partition columns, then sort columns.
+fn key_fields(table: &TableDef) -> Vec<Field> {
+    table.key_columns().filter_map(|column| table.schema.field(column)).cloned().collect()
+}
+
+/// `(id bigint, day date)`.
+fn columns(fields: &[Field]) -> String {
+    let column = |field: &Field| format!("{} {}", field.name, field.data_type);
+    format!("({})", fields.iter().map(column).collect::<Vec<_>>().join(", "))
 }
 
 /// Reads `{"id":{"S":"a"},"at":{"N":"1"}}`.

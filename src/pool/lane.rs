@@ -1,50 +1,67 @@
-//! The lane: the task around a [`TableQueue`] for each table. Thin I/O; the decisions are the queue's.
+//! The lane: the task around a [`TableQueue`] for each table. Thin I/O; the decisions are the queue's and the gate's.
 //!
 //! One loop: take what came in, settle what came back, send what may go. Attempts run as tasks of their own, so that a
 //! lane never waits for DynamoDB. Rows belong to the lane: a client that goes away cancels waiting rows, never an attempt.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use slab::Slab;
-use smallvec::SmallVec;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::memory::MemoryPermit;
-use super::outcome::{BatchTotals, Owed, RowFate, refused_by_dynamodb};
-use super::queue::{Batch, ItemOutcome, Part, Report, SlotId, TableQueue};
+use super::atomic::{AtomicGroup, GroupOutcome};
+use super::gate::{Admission, Gate, Gates, Permit, Turn};
+use super::queue::{Attempt, Call, Part, SlotId, TableQueue, Taken};
 use super::retry::RetryConfig;
-use super::verdict::{TableVerdict, Verdict};
+use super::slices::{Slices, Standings};
 use super::{PoolTable, Slice};
 use crate::payload::EncodedRow;
-use crate::store::{BatchWrite, OneWrite, Store, WriteDone, WriteError};
+use crate::store::{BatchWrite, OneWrite, SequenceRule, Store, TransactWrite, WriteDone, WriteError};
 use crate::telemetry::Instruments;
-use crate::telemetry::instruments::OutcomeLabel;
+
+mod settle;
 
 /// What a lane is told.
 #[derive(Debug)]
 pub enum LaneMessage {
     /// Rows to write.
     Rows(Slice),
-    /// A session was cancelled: drop what waits for it.
-    Cancel,
+    /// Sessions or groups have ended: drop what waits for them.
+    Sweep,
+    /// A group that this lane holds rows of is settled.
+    Group(GroupSettled),
+}
+
+/// How a group ended.
+#[derive(Debug, Clone)]
+pub struct GroupSettled {
+    pub(super) table: Arc<str>,
+    pub(super) group: Arc<AtomicGroup>,
+    pub(super) outcome: Arc<GroupOutcome>,
 }
 
 /// What a lane is made of.
 #[derive(Debug)]
 pub struct LaneConfig {
-    /// Attempts in flight for one table.
-    pub attempts_in_flight: usize,
+    /// Its number.
+    pub(super) index: usize,
     /// How long to wait before trying again.
-    pub retry: RetryConfig,
+    pub(super) retry: RetryConfig,
     /// Seed of the jitter.
-    pub seed: u64,
+    pub(super) seed: u64,
     /// Where rows go.
-    pub store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     /// What is counted.
-    pub instruments: Arc<Instruments>,
+    pub(super) instruments: Arc<Instruments>,
+    /// Who decides how much is in flight.
+    pub(super) gates: Arc<Gates>,
+    /// Wakes the lane when a gate has a place for it.
+    pub(super) called: Arc<Notify>,
+    /// All lanes, for groups that concern several; weak, because lanes end when nobody else can send to them.
+    pub(super) lanes: Arc<[mpsc::WeakUnboundedSender<LaneMessage>]>,
 }
 
 impl std::fmt::Debug for dyn Store {
@@ -57,46 +74,58 @@ impl std::fmt::Debug for dyn Store {
 #[derive(Debug)]
 pub struct Lane {
     config: LaneConfig,
-    tables: HashMap<Arc<str>, TableLane>,
-    slices: Slab<SliceState>,
-    attempts: JoinSet<AttemptDone>,
+    tables: BTreeMap<Arc<str>, TableLane>,
+    slices: Slices,
+    attempts: JoinSet<Result<WriteDone, WriteError>>,
     /// What each running attempt carries, also should its task die.
-    running: HashMap<Id, Attempt>,
-    /// A session was cancelled: there may be rows to drop.
-    cancelled: bool,
+    running: HashMap<Id, Running>,
+    /// When slices have a deadline: the next first.
+    deadlines: BinaryHeap<Reverse<(Instant, usize, u64)>>,
+    /// A session was cancelled, or a deadline has passed: there may be rows to drop.
+    sweeps: bool,
     rng: fastrand::Rng,
 }
 
 #[derive(Debug)]
 struct TableLane {
     queue: TableQueue,
+    gate: Arc<Gate>,
+    sequence: Option<Arc<SequenceRule>>,
+    /// The lane's turn in the table's pace, where it waits for it.
+    turn: Option<Turn>,
+    waits: Waits,
     in_flight: usize,
+    /// Groups whose rows are all held, each to be tried at its time.
+    groups: Vec<(Instant, Arc<AtomicGroup>)>,
     /// Since when access has been refused, and how many times.
     denied: Option<(Instant, u32)>,
 }
 
+/// What a table that has work waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// Work.
+    Nothing,
+    /// Its lane's turn.
+    Until(Instant),
+    /// A call from the gate.
+    Call,
+}
+
 #[derive(Debug)]
-struct Attempt {
+struct Running {
     table: Arc<str>,
-    slots: Vec<SlotId>,
+    what: What,
     started: Instant,
+    items: usize,
+    bytes: usize,
+    permit: Permit,
 }
 
 #[derive(Debug)]
-struct AttemptDone {
-    result: Result<WriteDone, WriteError>,
-}
-
-/// Rows of one slice that have no outcome yet.
-#[derive(Debug)]
-struct SliceState {
-    owed: Owed,
-    table: Arc<str>,
-    open: u32,
-    totals: BatchTotals,
-    fates: Vec<(u32, RowFate)>,
-    /// Freed with the slice.
-    _memory: Arc<MemoryPermit>,
+enum What {
+    Keys(Vec<SlotId>),
+    Group(Arc<AtomicGroup>),
 }
 
 impl Lane {
@@ -105,23 +134,22 @@ impl Lane {
         let rng = fastrand::Rng::with_seed(config.seed);
         Self {
             config,
-            tables: HashMap::new(),
-            slices: Slab::new(),
+            tables: BTreeMap::new(),
+            slices: Slices::default(),
             attempts: JoinSet::new(),
             running: HashMap::new(),
-            cancelled: false,
+            deadlines: BinaryHeap::new(),
+            sweeps: false,
             rng,
         }
     }
 
     /// Runs until all handles are gone and nothing is in flight.
     pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<LaneMessage>) {
+        let called = Arc::clone(&self.config.called);
         let mut open = true;
         while open || !self.attempts.is_empty() {
-            // A table whose places are all taken waits for an attempt, not for the clock.
-            let limit = self.config.attempts_in_flight;
-            let waits = self.tables.values().filter(|table| table.in_flight < limit);
-            let wake = waits.filter_map(|table| table.queue.next_wake()).min();
+            let wake = self.next_wake();
             tokio::select! {
                 biased;
                 Some(done) = self.attempts.join_next_with_id() => self.settle(done),
@@ -129,6 +157,7 @@ impl Lane {
                     Some(message) => self.take(message),
                     None => open = false,
                 },
+                () = called.notified(), if open => {}
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() && open => {}
             }
             // Whatever else is there already belongs to the same decision: batches fill from load.
@@ -138,8 +167,9 @@ impl Lane {
             while let Ok(message) = inbox.try_recv() {
                 self.take(message);
             }
-            if std::mem::take(&mut self.cancelled) {
-                self.drop_dead();
+            self.pass_deadlines();
+            if std::mem::take(&mut self.sweeps) {
+                self.sweep();
             }
             if open {
                 self.send();
@@ -147,216 +177,225 @@ impl Lane {
         }
     }
 
+    fn next_wake(&self) -> Option<Instant> {
+        let tables = self.tables.values().filter_map(TableLane::next_wake);
+        tables.chain(self.deadlines.peek().map(|Reverse((at, ..))| *at)).min()
+    }
+
     fn take(&mut self, message: LaneMessage) {
         match message {
             LaneMessage::Rows(slice) => self.take_rows(slice),
-            LaneMessage::Cancel => self.cancelled = true,
+            LaneMessage::Sweep => self.sweeps = true,
+            LaneMessage::Group(settled) => self.settle_group(&settled),
         }
     }
 
-    fn take_rows(&mut self, Slice { table, owed, rows, memory }: Slice) {
+    fn take_rows(&mut self, Slice { table, owed, rows, memory, group }: Slice) {
         if owed.session().is_cancelled() {
-            // Its Cancel came and went while the rows were on their way.
+            // Its Sweep came and went while the rows were on their way.
+            if let Some(group) = group {
+                group.cancel();
+            }
             let dropped = rows.len() as u64;
             self.config.instruments.count_rows("dropped", dropped);
             return;
         }
-        let PoolTable { name, coalesce, sequence: _, max_write_units: _ } = table;
-        let bulk = owed.session().is_bulk();
-        let retry = self.config.retry;
+        let PoolTable { name, coalesce, sequence, max_write_units } = table;
+        let (bulk, deadline, count) = (owed.session().is_bulk(), owed.deadline(), owed.rows());
+        let (retry, gates) = (self.config.retry, &self.config.gates);
         let lane = self.tables.entry(Arc::clone(&name)).or_insert_with(|| TableLane {
-            queue: TableQueue::new(coalesce, retry),
+            queue: TableQueue::new(coalesce, sequence.is_some(), retry),
+            gate: gates.of(&name),
+            sequence: None,
+            turn: None,
+            waits: Waits::Nothing,
             in_flight: 0,
+            groups: Vec::new(),
             denied: None,
         });
         lane.queue.set_coalesce(coalesce);
-        let count = owed.rows();
-        let slice = self.slices.insert(SliceState {
-            owed,
-            table: name,
-            open: count,
-            totals: BatchTotals::default(),
-            fates: Vec::new(),
-            _memory: memory,
-        });
+        lane.sequence = sequence;
+        lane.gate.allow(max_write_units);
+        let (slice, serial) = self.slices.insert(owed, name, memory);
+        if let Some(deadline) = deadline {
+            self.deadlines.push(Reverse((deadline, slice, serial)));
+        }
         for row in rows {
             let EncodedRow { row_index, item, partition_hash, key_hash, item_bytes: _ } = row;
-            lane.queue.push(Part { item, key_hash, partition_hash, slice, row_index, bulk });
+            let group = group.clone();
+            let part = Part { item, key_hash, partition_hash, slice, row_index, bulk, unknown: false, group };
+            lane.queue.push(part);
         }
         self.config.instruments.queued_rows.inc_by(i64::from(count));
     }
 
-    fn drop_dead(&mut self) {
-        // Most sessions end with nothing left, and looking through all keys costs more than through all slices.
-        if !self.slices.iter().any(|(_, slice)| slice.owed.session().is_cancelled()) {
+    fn pass_deadlines(&mut self) {
+        // Most lanes have none, and need not ask for the time.
+        if self.deadlines.is_empty() {
             return;
         }
-        let (slices, instruments) = (&mut self.slices, &self.config.instruments);
-        let mut dropped = Vec::new();
-        for table in self.tables.values_mut() {
-            let is_live = |slice: usize| !slices[slice].owed.session().is_cancelled();
-            table.queue.drop_dead(is_live, &mut |report| dropped.push(report));
-        }
-        self.tables.retain(|_, table| table.queue.rows() > 0 || table.in_flight > 0);
-        for report in dropped {
-            record(slices, instruments, report, 0.0);
+        let now = Instant::now();
+        while let Some(&Reverse((at, slice, serial))) = self.deadlines.peek()
+            && at <= now
+        {
+            self.deadlines.pop();
+            self.sweeps |= self.slices.expire(slice, serial);
         }
     }
 
-    /// Sends what may go: tables take turns, each up to its attempts in flight.
+    /// Drops what nobody waits for any more.
+    fn sweep(&mut self) {
+        // Most sessions end with nothing left, and looking through all keys costs more than through all slices.
+        if !self.slices.any_gone() {
+            return;
+        }
+        let mut dropped = Vec::new();
+        let standings = Standings(&self.slices);
+        for table in self.tables.values_mut() {
+            table.queue.drop_waiting(|slice| standings.of(slice), &mut |report| dropped.push(report));
+        }
+        for report in dropped {
+            self.slices.record(&self.config.instruments, report, None, 0.0);
+        }
+        self.forget_idle_tables();
+    }
+
+    fn forget_idle_tables(&mut self) {
+        let index = self.config.index;
+        self.tables.retain(|_, table| {
+            table.groups.retain(|(_, group)| !group.is_cancelled());
+            let is_idle = table.is_idle();
+            if is_idle {
+                // Whatever it waited for at the gate goes to others.
+                table.gate.decline(index, &mut table.turn);
+            }
+            !is_idle
+        });
+    }
+
+    /// Sends what may go: tables take turns, each as far as its gate lets it.
     fn send(&mut self) {
         let now = Instant::now();
+        let index = self.config.index;
+        let mut launches = Vec::new();
         for (name, table) in &mut self.tables {
-            while table.in_flight < self.config.attempts_in_flight
-                && let Some(Batch { slots, items, solo }) = table.queue.take_batch(now)
-            {
-                table.in_flight += 1;
-                self.config.instruments.attempts_in_flight.inc();
-                self.config.instruments.attempt_items.observe(items.len() as f64);
-                let (store, table) = (Arc::clone(&self.config.store), Arc::clone(name));
-                let attempt = Attempt { table: Arc::clone(name), slots, started: now };
-                let handle = self.attempts.spawn(async move {
-                    let result = match <[_; 1]>::try_from(items) {
-                        Ok([item]) if solo => store.write_one(OneWrite { table, item, sequence: None }).await,
-                        Ok(item) => store.batch_write(BatchWrite { table, items: item.into() }).await,
-                        Err(items) => store.batch_write(BatchWrite { table, items }).await,
-                    };
-                    AttemptDone { result }
-                });
-                self.running.insert(handle.id(), attempt);
+            while let Some((permit, most_units)) = table.admitted(index, now) {
+                let taken = match table.due_group(now) {
+                    Some(group) => Some(Taken::Group(group)),
+                    None => table.queue.take(now, most_units),
+                };
+                match taken {
+                    Some(taken) => {
+                        table.in_flight += 1;
+                        launches.push((Arc::clone(name), table.sequence.clone(), taken, permit));
+                    }
+                    None => permit.cancel(),
+                }
             }
+        }
+        for (table, sequence, taken, permit) in launches {
+            self.launch(table, sequence, taken, permit, now);
         }
     }
 
-    fn settle(&mut self, done: Result<(Id, AttemptDone), JoinError>) {
+    fn launch(
+        &mut self,
+        table: Arc<str>,
+        sequence: Option<Arc<SequenceRule>>,
+        taken: Taken,
+        mut permit: Permit,
+        now: Instant,
+    ) {
+        let store = Arc::clone(&self.config.store);
+        let name = Arc::clone(&table);
+        let (what, items, bytes, handle) = match taken {
+            Taken::Attempt(Attempt { slots, call, units, bytes }) => {
+                permit.takes(units);
+                let items = slots.len();
+                let handle = self.attempts.spawn(async move {
+                    match call {
+                        Call::Batch(items) => store.batch_write(BatchWrite { table, items }).await,
+                        Call::One(item) => store.write_one(OneWrite { table, item, sequence }).await,
+                    }
+                });
+                (What::Keys(slots), items, bytes, handle)
+            }
+            Taken::Group(group) => {
+                if !group.launch() {
+                    // Its session has ended meanwhile; the sweep that comes with that frees its keys.
+                    permit.cancel();
+                    if let Some(table) = self.tables.get_mut(&table) {
+                        table.in_flight -= 1;
+                    }
+                    return;
+                }
+                let bytes = group.items().iter().map(|item| item.json.len()).sum();
+                permit.takes(group.units());
+                let (items, token) = (group.items().to_vec(), Arc::clone(group.token()));
+                let count = items.len();
+                let request = TransactWrite { table, items, sequence, token };
+                let handle = self.attempts.spawn(async move { store.transact_write(request).await });
+                (What::Group(group), count, bytes, handle)
+            }
+        };
+        self.config.instruments.attempts_in_flight.inc();
+        self.config.instruments.attempt_items.observe(items as f64);
+        let running = Running { table: name, what, started: now, items, bytes, permit };
+        self.running.insert(handle.id(), running);
+    }
+
+    fn settle(&mut self, done: Result<(Id, Result<WriteDone, WriteError>), JoinError>) {
         let (id, result) = match done {
-            Ok((id, done)) => (id, done.result),
+            Ok(done) => done,
             Err(error) => {
                 tracing::error!("a DynamoDB write call panicked; its rows are tried again");
                 (error.id(), Err(WriteError::Unknown { message: "the call's task failed".to_owned() }))
             }
         };
-        let Some(attempt) = self.running.remove(&id) else { return };
-        let now = Instant::now();
-        let instruments = &self.config.instruments;
-        instruments.attempts_in_flight.dec();
-        instruments.attempt_seconds.observe((now - attempt.started).as_secs_f64());
-        let Some(table) = self.tables.get_mut(&attempt.table) else { return };
-        table.in_flight -= 1;
-
-        let mut verdict = Verdict::of(&result, &attempt.slots, &table.queue);
-        instruments.attempts.get_or_create(&OutcomeLabel { outcome: verdict.label }).inc();
-        let mut first_of_round = false;
-        match verdict.table {
-            TableVerdict::Works => {
-                table.queue.note_success();
-                table.denied = None;
-            }
-            TableVerdict::SaysNothing => {}
-            TableVerdict::Rests => {
-                first_of_round = table.queue.note_failure(attempt.started, now, &mut self.rng);
-                table.denied = None;
-            }
-            TableVerdict::Denied => {
-                first_of_round = table.queue.note_failure(attempt.started, now, &mut self.rng);
-                let (since, times) = table.denied.unwrap_or((now, 0));
-                let times = times + u32::from(first_of_round);
-                table.denied = Some((since, times));
-                let retry = &self.config.retry;
-                if times >= retry.access_attempts && now - since >= retry.access_patience {
-                    verdict.give_up(&result);
-                }
-            }
-        }
-        if first_of_round && let Some(trouble) = verdict.trouble {
-            // It keeps all rows of the table waiting, not only those that were tried.
-            let waiting = self.slices.iter().filter(|(_, slice)| slice.table == attempt.table);
-            waiting.for_each(|(_, slice)| slice.owed.session().note(trouble));
-        }
-        if let Err(error) = &result {
-            tracing::debug!(table = %attempt.table, items = attempt.slots.len(), %error, "a write attempt failed");
-        }
-
-        let written = attempt.slots.len() - verdict.unprocessed.len();
-        let units = match &result {
-            Ok(done) => {
-                instruments.write_units.inc_by(done.write_units.max(0.0));
-                done.write_units / written.max(1) as f64
-            }
-            Err(_) => 0.0,
-        };
-        let (slices, rng) = (&mut self.slices, &mut self.rng);
-        let mut reports = Vec::with_capacity(attempt.slots.len());
-        let mut held_up = SmallVec::<[usize; 8]>::new();
-        for (position, slot) in attempt.slots.iter().enumerate() {
-            let outcome = verdict.item(position);
-            if matches!(outcome, ItemOutcome::Retry | ItemOutcome::Forget) {
-                held_up.extend(table.queue.in_flight_slices(*slot));
-            }
-        }
-        // A slice has many rows in one attempt, and counts it once.
-        held_up.sort_unstable();
-        held_up.dedup();
-        for slice in held_up {
-            let state = &mut slices[slice];
-            state.totals.throttled_attempts += u32::from(verdict.throttled);
-            if let Some(trouble) = verdict.trouble {
-                state.owed.session().note(trouble);
-            }
-            if let Some(failure) = &verdict.failure {
-                state.owed.session().fail(failure.clone());
-            }
-        }
-        for (position, slot) in attempt.slots.iter().enumerate() {
-            let is_live = |slice: usize| !slices[slice].owed.session().is_cancelled();
-            let outcome = verdict.item(position);
-            table.queue.settle(*slot, outcome, now, rng, is_live, &mut |report| reports.push(report));
-        }
-        let refusal = verdict.refusal.take();
-        for report in reports {
-            match (&report, &refusal) {
-                (Report::Refused(part), Some(message)) => {
-                    slices[part.slice].fates.push((part.row_index, refused_by_dynamodb(message)));
-                    record(slices, instruments, report, 0.0);
-                }
-                _ => record(slices, instruments, report, units),
-            }
-        }
-        if table.queue.rows() == 0 && table.in_flight == 0 {
-            self.tables.remove(&attempt.table);
+        if let Some(running) = self.running.remove(&id) {
+            self.settle_attempt(running, &result);
         }
     }
 }
 
-/// Notes one row's outcome with its slice, and reports the slice when it was the last.
-fn record(slices: &mut Slab<SliceState>, instruments: &Instruments, report: Report, units: f64) {
-    let part = match &report {
-        Report::Committed(part) | Report::Superseded(part) | Report::Refused(part) | Report::Dropped(part) => part,
-    };
-    let index = part.slice;
-    let slice = &mut slices[index];
-    match report {
-        Report::Committed(_) => {
-            slice.totals.committed += 1;
-            slice.totals.write_units += units;
+impl TableLane {
+    /// A place for an attempt, where there is something to send and the gate lets it; with the most units to send.
+    fn admitted(&mut self, lane: usize, now: Instant) -> Option<(Permit, f64)> {
+        if !self.queue.has_work(now) && !self.groups.iter().any(|(at, _)| *at <= now) {
+            if self.turn.is_some() || self.waits == Waits::Call {
+                self.gate.decline(lane, &mut self.turn);
+            }
+            self.waits = Waits::Nothing;
+            return None;
         }
-        Report::Superseded(_) => slice.totals.superseded += 1,
-        Report::Refused(_) | Report::Dropped(_) => {}
+        match self.gate.admit(lane, &mut self.turn, now) {
+            Admission::Go(permit, most_units) => {
+                self.waits = Waits::Nothing;
+                return Some((permit, most_units));
+            }
+            Admission::Later(at) => self.waits = Waits::Until(at),
+            Admission::Busy => self.waits = Waits::Call,
+        }
+        None
     }
-    slice.open -= 1;
-    if slice.open > 0 {
-        return;
+
+    fn is_idle(&self) -> bool {
+        self.queue.rows() == 0 && self.in_flight == 0 && self.groups.is_empty()
     }
-    let SliceState { owed, totals, fates, .. } = slices.remove(index);
-    let rows = owed.rows();
-    let (committed, superseded, refused) =
-        (u64::from(totals.committed), u64::from(totals.superseded), fates.len() as u64);
-    instruments.queued_rows.dec_by(i64::from(rows));
-    instruments.count_rows("committed", committed);
-    instruments.count_rows("superseded", superseded);
-    instruments.count_rows("rejected", refused);
-    instruments.count_rows("dropped", u64::from(rows) - committed - superseded - refused);
-    owed.report(totals, fates);
+
+    fn due_group(&mut self, now: Instant) -> Option<Arc<AtomicGroup>> {
+        let at = self.groups.iter().position(|(at, _)| *at <= now)?;
+        Some(self.groups.swap_remove(at).1)
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        match self.waits {
+            // The gate calls.
+            Waits::Call => None,
+            Waits::Until(at) => Some(at),
+            Waits::Nothing => self.queue.next_wake().into_iter().chain(self.groups.iter().map(|(at, _)| *at)).min(),
+        }
+    }
 }
 
 impl Drop for Lane {
@@ -364,7 +403,6 @@ impl Drop for Lane {
     fn drop(&mut self) {
         let instruments = &self.config.instruments;
         instruments.attempts_in_flight.dec_by(self.running.len() as i64);
-        let rows: i64 = self.slices.iter().map(|(_, slice)| i64::from(slice.owed.rows())).sum();
-        instruments.queued_rows.dec_by(rows);
+        instruments.queued_rows.dec_by(self.slices.open_rows());
     }
 }

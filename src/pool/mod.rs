@@ -2,7 +2,8 @@
 //!
 //! A **lane** is one task that owns a share of the partition-key hashes. Rows of one key always meet in one lane, so that
 //! order per key needs no lock. A lane's decisions (what to send, what to fold, when to retry) are pure state machines
-//! with time passed in ([`queue`], [`retry`]); the task around them ([`lane`]) is thin I/O.
+//! with time passed in ([`queue`], `fold`, [`retry`]); the task around them ([`lane`]) is thin I/O. How much a table takes is
+//! learnt by all lanes together, at its `gate`.
 //!
 //! Promises to sessions (callers: `api::ingest`):
 //! - A row's outcome is reported once, after DynamoDB's answer, never on enqueue.
@@ -11,18 +12,30 @@
 //! - A cancelled session's waiting rows are dropped; an attempt in flight is never torn.
 //! - Rows are never lost in silence: should a lane die, the sessions of its rows are ended, and the process is told.
 
+mod atomic;
+mod attribution;
+mod budget;
+mod fold;
+mod gate;
+pub mod hot_keys;
 pub mod lane;
 pub mod memory;
+mod meter;
 pub mod outcome;
+mod pace;
 pub mod queue;
 pub mod retry;
 pub mod router;
+mod same_item;
+mod sequence;
+mod slices;
 mod verdict;
+mod window;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::payload::EncodedRow;
@@ -30,6 +43,8 @@ use crate::store::{SequenceRule, Store};
 use crate::telemetry::Instruments;
 
 pub use memory::{MemoryBudget, MemoryPermit};
+pub use window::WindowConfig;
+
 pub use outcome::{BatchTicket, Owed, RowFate, SessionEvent, SessionFailure, SessionLink, Trouble};
 
 /// How the pool is sized.
@@ -38,7 +53,7 @@ pub struct PoolConfig {
     /// Lanes; each is a task.
     pub lanes: usize,
     /// Attempts in flight for one table, over all lanes.
-    pub attempts_in_flight: usize,
+    pub window: WindowConfig,
     /// How long to wait before trying again.
     pub retry: retry::RetryConfig,
     /// Seed of the lanes' jitter; tests fix it.
@@ -50,7 +65,7 @@ impl PoolConfig {
     pub fn for_cores(cores: usize) -> Self {
         Self {
             lanes: (2 * cores).max(2),
-            attempts_in_flight: 64,
+            window: WindowConfig { first: 16, most: 256 },
             retry: retry::RetryConfig::default(),
             seed: fastrand::u64(..),
         }
@@ -88,6 +103,8 @@ pub struct Slice {
     pub rows: Vec<EncodedRow>,
     /// The memory they hold; freed with the last slice of the chunk.
     pub memory: Arc<MemoryPermit>,
+    /// The group that they belong to, where they are atomic.
+    group: Option<Arc<atomic::AtomicGroup>>,
 }
 
 /// A handle on the lanes.
@@ -96,6 +113,8 @@ pub struct Pool {
     lanes: Arc<[mpsc::UnboundedSender<lane::LaneMessage>]>,
     /// Seed of all plans' key hashes: the same key must meet the same lane, whatever session sends it.
     hash_seed: u64,
+    /// Held while a group is handed to its lanes.
+    groups: Arc<Mutex<()>>,
 }
 
 /// The lanes' tasks, for shutdown.
@@ -108,25 +127,29 @@ pub struct PoolTasks {
 impl Pool {
     /// Starts the lanes on the current runtime.
     pub fn start(config: &PoolConfig, store: &Arc<dyn Store>, instruments: &Arc<Instruments>) -> (Self, PoolTasks) {
-        let per_lane = config.attempts_in_flight.div_ceil(config.lanes).max(1);
+        let calls: Arc<[Arc<Notify>]> = (0..config.lanes).map(|_| Arc::new(Notify::new())).collect();
+        let gates = Arc::new(gate::Gates::new(config.window, Arc::clone(&calls)));
+        let (senders, inboxes): (Vec<_>, Vec<_>) = (0..config.lanes).map(|_| mpsc::unbounded_channel()).unzip();
+        let lanes: Arc<[_]> = senders.iter().map(mpsc::UnboundedSender::downgrade).collect();
         let (mut tasks, died) = (tokio::task::JoinSet::new(), CancellationToken::new());
-        let lanes = (0..config.lanes).map(|index| {
-            let (sender, inbox) = mpsc::unbounded_channel();
+        for (index, inbox) in inboxes.into_iter().enumerate() {
             let lane = lane::Lane::new(lane::LaneConfig {
-                attempts_in_flight: per_lane,
+                index,
                 retry: config.retry,
                 seed: config.seed.wrapping_add(index as u64),
                 store: Arc::clone(store),
                 instruments: Arc::clone(instruments),
+                gates: Arc::clone(&gates),
+                called: Arc::clone(&calls[index]),
+                lanes: Arc::clone(&lanes),
             });
             let died = died.clone().drop_guard();
             tasks.spawn(async move {
                 lane.run(inbox).await;
                 died.disarm();
             });
-            sender
-        });
-        let pool = Self { lanes: lanes.collect(), hash_seed: config.seed };
+        }
+        let pool = Self { lanes: senders.into(), hash_seed: config.seed, groups: Arc::default() };
         (pool, PoolTasks { tasks, died })
     }
 
@@ -137,14 +160,46 @@ impl Pool {
 
     /// Hands rows to their lanes. The ticket must have been told of them before ([`BatchTicket::expect`]).
     pub fn submit(&self, table: &PoolTable, ticket: &Arc<BatchTicket>, rows: Vec<EncodedRow>, memory: MemoryPermit) {
+        self.send(table, ticket, router::split(rows, self.lanes.len()), memory, None);
+    }
+
+    /// Hands over rows that are written in one transaction, or not at all: at most 100, with different keys. `token` makes a
+    /// repetition within ten minutes harmless: the same for the same rows of the same client, and for no others; at most 36
+    /// characters. The ticket must have been told of them before.
+    pub fn submit_atomic(
+        &self,
+        table: &PoolTable,
+        ticket: &Arc<BatchTicket>,
+        rows: Vec<EncodedRow>,
+        memory: MemoryPermit,
+        token: Arc<str>,
+    ) {
+        let items: Vec<EncodedRow> = rows.clone();
+        let split = router::split(rows, self.lanes.len());
+        let lanes = (0..split.len()).filter(|&lane| !split[lane].is_empty()).collect();
+        let group = atomic::AtomicGroup::new(&items, token, lanes, ticket);
+        // All lanes must have all groups in the same order, or two groups with common keys would wait for each other.
+        let _order = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        self.send(table, ticket, split, memory, Some(&group));
+    }
+
+    fn send(
+        &self,
+        table: &PoolTable,
+        ticket: &Arc<BatchTicket>,
+        split: Vec<Vec<EncodedRow>>,
+        memory: MemoryPermit,
+        group: Option<&Arc<atomic::AtomicGroup>>,
+    ) {
         let memory = Arc::new(memory);
-        for (index, rows) in router::split(rows, self.lanes.len()).into_iter().enumerate() {
+        for (index, rows) in split.into_iter().enumerate() {
             if rows.is_empty() {
                 continue;
             }
             // A batch has at most 100,000 rows.
             let owed = Owed::new(ticket, rows.len() as u32);
-            let slice = Slice { table: table.clone(), owed, rows, memory: Arc::clone(&memory) };
+            let (memory, group) = (Arc::clone(&memory), group.cloned());
+            let slice = Slice { table: table.clone(), owed, rows, memory, group };
             if self.lanes[index].send(lane::LaneMessage::Rows(slice)).is_err() {
                 // With the slice the session has been told: its client sends again elsewhere.
                 tracing::debug!("a lane was gone before rows came");
@@ -157,7 +212,7 @@ impl Pool {
         session.mark_cancelled();
         for lane in self.lanes.iter() {
             // A lane that is gone holds nothing.
-            if lane.send(lane::LaneMessage::Cancel).is_err() {
+            if lane.send(lane::LaneMessage::Sweep).is_err() {
                 tracing::debug!("a lane was gone before its session was cancelled");
             }
         }

@@ -269,6 +269,11 @@ impl Owed {
         &self.session
     }
 
+    /// When rows without outcome get one all the same.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.ticket.as_ref().and_then(|ticket| ticket.deadline())
+    }
+
     /// How many they are.
     pub fn rows(&self) -> u32 {
         self.rows

@@ -1,16 +1,16 @@
 //! What the result of a write call means: for its rows, for its table, for the sessions. Pure. The caller is `lane`.
 
-use super::outcome::{SessionFailure, Trouble};
-use super::queue::{ItemOutcome, SlotId, TableQueue};
-use crate::store::{ThrottleReason, WriteDone, WriteError};
+use super::atomic::already_exists;
+use super::outcome::{RowFate, SessionFailure, refused_by_dynamodb};
+use super::queue::ItemOutcome;
+use super::same_item::is_same_item;
+use crate::store::{ThrottleReason, WriteDone, WriteError, WriteItem, WriteOp};
 
 /// What an attempt's result means for its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TableVerdict {
-    /// The table takes writes.
+    /// It answers.
     Works,
-    /// Only the attempt's own keys are concerned.
-    SaysNothing,
     /// The next call would fail as well.
     Rests,
     /// So it would, until access is granted.
@@ -21,82 +21,67 @@ pub(super) enum TableVerdict {
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) label: &'static str,
-    /// Indices that were not processed, where the call succeeded.
-    pub(super) unprocessed: Vec<usize>,
+    /// Indices of items that were throttled.
+    pub(super) throttled: Vec<usize>,
     /// For the others.
     pub(super) outcome: ItemOutcome,
     pub(super) table: TableVerdict,
-    pub(super) throttled: bool,
-    pub(super) trouble: Option<Trouble>,
+    /// Why it was throttled, as far as DynamoDB says.
+    pub(super) reason: Option<ThrottleReason>,
     pub(super) failure: Option<SessionFailure>,
-    pub(super) refusal: Option<String>,
+    /// What becomes of a row that is refused.
+    pub(super) refusal: Option<RowFate>,
 }
 
 impl Verdict {
-    pub(super) fn of(result: &Result<WriteDone, WriteError>, slots: &[SlotId], queue: &TableQueue) -> Self {
+    /// The verdict on `items` items; `alone` is the item, where it was sent alone.
+    pub(super) fn of(result: &Result<WriteDone, WriteError>, items: usize, alone: Option<&WriteItem>) -> Self {
         let verdict = |label, outcome| Self {
             label,
-            unprocessed: Vec::new(),
+            throttled: Vec::new(),
             outcome,
             table: TableVerdict::Works,
-            throttled: false,
-            trouble: None,
+            reason: None,
             failure: None,
             refusal: None,
         };
-        let waits = |label, trouble| Self {
-            table: TableVerdict::Rests,
-            trouble: Some(trouble),
-            ..verdict(label, ItemOutcome::Retry)
-        };
+        let refused = |fate| Self { refusal: Some(fate), ..verdict("refused", ItemOutcome::Refused) };
+        let rests = |label, outcome| Self { table: TableVerdict::Rests, ..verdict(label, outcome) };
         match result {
             Ok(done) if done.unprocessed.is_empty() => verdict("ok", ItemOutcome::Confirmed),
-            Ok(done) => Self::partial(done, slots, queue, verdict("partial", ItemOutcome::Confirmed)),
-            Err(WriteError::Throttled { reason: ThrottleReason::KeyRange, .. }) => Self {
-                throttled: true,
-                table: TableVerdict::SaysNothing,
-                ..waits("throttled", Trouble::PartitionThrottled)
+            Ok(done) => Self { throttled: unprocessed(done, items), ..verdict("partial", ItemOutcome::Confirmed) },
+            Err(WriteError::Throttled { reason, .. }) => Self {
+                throttled: (0..items).collect(),
+                reason: Some(*reason),
+                ..verdict("throttled", ItemOutcome::Retry)
             },
-            Err(WriteError::Throttled { .. }) => {
-                Self { throttled: true, ..waits("throttled", Trouble::TableThrottled) }
-            }
-            Err(WriteError::Validation { message }) if slots.len() == 1 => {
-                Self { refusal: Some(message.clone()), ..verdict("refused", ItemOutcome::Refused) }
-            }
+            Err(WriteError::Condition { existing }) => match alone {
+                Some(item) if item.op == WriteOp::Insert => {
+                    // It was written before: its answer was lost, or its client sends it again.
+                    let same = existing.as_ref().is_some_and(|existing| is_same_item(item, existing));
+                    if same { verdict("ok", ItemOutcome::Confirmed) } else { refused(already_exists()) }
+                }
+                _ => verdict("superseded", ItemOutcome::Superseded),
+            },
+            Err(WriteError::Validation { message }) if items == 1 => refused(refused_by_dynamodb(message)),
             Err(WriteError::Validation { .. }) => verdict("refused", ItemOutcome::Alone),
-            Err(WriteError::Condition { .. } | WriteError::Cancelled { .. }) => waits("refused", Trouble::Unavailable),
             Err(WriteError::TableMissing { table }) => Self {
                 failure: Some(SessionFailure::TableMissing { table: table.clone() }),
                 ..verdict("table_missing", ItemOutcome::Forget)
             },
             Err(WriteError::Access { .. }) => {
-                Self { table: TableVerdict::Denied, ..waits("access", Trouble::Unavailable) }
+                Self { table: TableVerdict::Denied, ..verdict("access", ItemOutcome::Retry) }
             }
-            Err(WriteError::NotSent { .. }) => waits("unreachable", Trouble::Unavailable),
-            Err(WriteError::Unknown { .. }) => waits("unknown", Trouble::Unavailable),
+            Err(WriteError::NotSent { .. }) => rests("unreachable", ItemOutcome::Retry),
+            Err(WriteError::Unknown { .. }) => rests("unknown", ItemOutcome::RetryUnknown),
+            // The answer to a transaction, which these items were not: whatever was done, they are not known to be written.
+            Err(WriteError::Cancelled { .. }) => rests("unknown", ItemOutcome::RetryUnknown),
         }
     }
 
-    fn partial(done: &WriteDone, slots: &[SlotId], queue: &TableQueue, verdict: Self) -> Self {
-        let items = slots.len();
-        let mut unprocessed = done.unprocessed.clone();
-        unprocessed.sort_unstable();
-        unprocessed.dedup();
-        if unprocessed.last().is_some_and(|&last| last >= items) {
-            // It could be any of them, and none may be taken for written.
-            unprocessed = (0..items).collect();
-        }
-        let mut partitions = slots.iter().map(|&slot| queue.partition_hash(slot));
-        let first = partitions.next();
-        let (table, trouble) = match unprocessed.len() == items {
-            false => (TableVerdict::Works, Trouble::PartitionThrottled),
-            // Nothing got through, of several partitions: the next call would not either.
-            true if partitions.any(|partition| Some(partition) != first) => {
-                (TableVerdict::Rests, Trouble::TableThrottled)
-            }
-            true => (TableVerdict::SaysNothing, Trouble::PartitionThrottled),
-        };
-        Self { unprocessed, throttled: true, trouble: Some(trouble), table, ..verdict }
+    /// Whether DynamoDB did, or could not do, the work: other answers come before capacity is looked at.
+    pub(super) fn tells_of_capacity(&self) -> bool {
+        matches!(self.label, "ok" | "partial" | "throttled" | "superseded")
     }
 
     /// Access is refused for too long.
@@ -108,6 +93,18 @@ impl Verdict {
     }
 
     pub(super) fn item(&self, position: usize) -> ItemOutcome {
-        if self.unprocessed.binary_search(&position).is_ok() { ItemOutcome::Retry } else { self.outcome }
+        if self.throttled.binary_search(&position).is_ok() { ItemOutcome::Retry } else { self.outcome }
     }
+}
+
+/// The items that were not processed, in order.
+fn unprocessed(done: &WriteDone, items: usize) -> Vec<usize> {
+    let mut unprocessed = done.unprocessed.clone();
+    unprocessed.sort_unstable();
+    unprocessed.dedup();
+    if unprocessed.last().is_some_and(|&last| last >= items) {
+        // It could be any of them, and none may be taken for written.
+        unprocessed = (0..items).collect();
+    }
+    unprocessed
 }

@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 /// The outcome of a row, as a label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StatusLabel {
-    /// `committed`, `superseded`, `rejected` or `dropped`.
+    /// `committed`, `superseded`, `rejected`, `retryable`, `unknown` or `dropped`.
     pub status: &'static str,
 }
 
@@ -25,6 +25,24 @@ pub struct StatusLabel {
 pub struct OutcomeLabel {
     /// `ok`, `partial`, `throttled`, `refused`, `unreachable`, `unknown`, ...
     pub outcome: &'static str,
+}
+
+/// A throttled attempt, as labels.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ThrottleLabel {
+    /// The DynamoDB table.
+    pub dynamodb_table: String,
+    /// The index that was short of capacity; empty for the table itself, or where DynamoDB did not say.
+    pub index: String,
+    /// `key_range`, `provisioned`, `account`, `max_on_demand`, `unknown`, or `unprocessed_items`, which come without a reason.
+    pub reason: &'static str,
+}
+
+/// A DynamoDB table, as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TableLabel {
+    /// The DynamoDB table.
+    pub dynamodb_table: String,
 }
 
 /// A coercion, as labels. No value and no name that only a client chose is among them, so that there are as many as tables
@@ -70,6 +88,12 @@ pub struct Instruments {
     pub ack_seconds: Histogram,
     /// Write units that DynamoDB reported.
     pub write_units: Counter<f64, AtomicU64>,
+    /// Throttled attempts by table, index and reason.
+    pub throttles: Family<ThrottleLabel, Counter>,
+    /// Attempts that may be in flight.
+    pub window: Family<TableLabel, Gauge>,
+    /// Write units a second that may be used; 0 where there is no ceiling.
+    pub ceiling: Family<TableLabel, Gauge<f64, AtomicU64>>,
     /// Keys read, by status.
     pub reads: Family<OutcomeLabel, Counter>,
     /// Seconds of a read call.
@@ -108,6 +132,9 @@ impl Instruments {
             attempt_seconds: seconds(),
             ack_seconds: seconds(),
             write_units: Counter::default(),
+            throttles: Family::default(),
+            window: Family::default(),
+            ceiling: Family::default(),
             reads: Family::default(),
             read_seconds: seconds(),
         };
@@ -142,6 +169,17 @@ impl Instruments {
             i.ack_seconds.clone(),
         );
         registry.register("write_units", "Write units that DynamoDB reported", i.write_units.clone());
+        registry.register(
+            "write_throttles",
+            "Throttled DynamoDB write calls by table, index and reason",
+            i.throttles.clone(),
+        );
+        registry.register("write_window", "DynamoDB write calls that may be in flight", i.window.clone());
+        registry.register(
+            "write_units_ceiling",
+            "Write units a second that the gateway lets itself use; 0 where there is no ceiling",
+            i.ceiling.clone(),
+        );
         registry.register("reads", "Keys read by status", i.reads.clone());
         registry.register_with_unit("read_duration", "Duration of a read call", Unit::Seconds, i.read_seconds.clone());
         instruments.registry = registry;

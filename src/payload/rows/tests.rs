@@ -71,7 +71,7 @@ fn encode(table: &TableDef, incoming: &Schema, op: WriteOp, rows: Vec<Vec<v1::Va
     let rows_plan = RowsPlan::compile(&plan).unwrap();
     let rows = rows.into_iter().map(|values| v1::Row { values }).collect();
     let bytes = v1::RowBatch { rows }.encode_to_vec();
-    Ok(RowsCursor::new(&bytes).next_chunk(&plan, &rows_plan, 1 << 20)?.unwrap_or_default())
+    Ok(RowsCursor::new(&bytes).next_chunk(&plan, &rows_plan, 1 << 20, 0)?.unwrap_or_default())
 }
 
 fn json(chunk: &Chunk, row: usize) -> serde_json::Value {
@@ -183,7 +183,7 @@ fn a_date_beyond_its_wire_type_ends_the_call() {
         prost::encoding::bytes::encode(1, &row, &mut batch);
         batch
     };
-    let walk = |days| RowsCursor::new(&batch(days)).next_chunk(&plan, &rows_plan, 1 << 20);
+    let walk = |days| RowsCursor::new(&batch(days)).next_chunk(&plan, &rows_plan, 1 << 20, 0);
     assert_eq!(json(&walk(1).unwrap().unwrap(), 0)["score"]["S"], "1970-01-02");
     for days in [i64::MAX, i64::MIN, 1 << 31] {
         assert!(walk(days).is_err(), "{days}");
@@ -253,11 +253,11 @@ fn bytes_that_are_no_protobuf_end_the_call() {
     let row = vec![null(), text("k"), null(), null(), null(), int(5)];
     let good = v1::RowBatch { rows: vec![v1::Row { values: row }] }.encode_to_vec();
     for cut in 1..good.len() {
-        let result = RowsCursor::new(&good[..cut]).next_chunk(&plan, &rows_plan, 1 << 20);
+        let result = RowsCursor::new(&good[..cut]).next_chunk(&plan, &rows_plan, 1 << 20, 0);
         assert!(matches!(result, Err(PayloadError::Malformed { .. })), "cut at {cut}: {result:?}");
     }
     let not_utf8 = b"\x0a\x09\x0a\x00\x0a\x05\x2a\x03\xff\xfe\xfd";
-    let result = RowsCursor::new(not_utf8).next_chunk(&plan, &rows_plan, 1 << 20);
+    let result = RowsCursor::new(not_utf8).next_chunk(&plan, &rows_plan, 1 << 20, 0);
     assert!(matches!(result, Err(PayloadError::Malformed { .. })), "{result:?}");
 }
 
@@ -270,7 +270,7 @@ fn a_large_batch_comes_in_chunks() {
     let bytes = v1::RowBatch { rows: (0..1000).map(row).collect() }.encode_to_vec();
     let mut cursor = RowsCursor::new(&bytes);
     let mut rows = Vec::new();
-    while let Some(chunk) = cursor.next_chunk(&plan, &rows_plan, 4096).unwrap() {
+    while let Some(chunk) = cursor.next_chunk(&plan, &rows_plan, 4096, 0).unwrap() {
         assert!(chunk.memory_bytes < 4096 * 12, "{}", chunk.memory_bytes);
         rows.extend(chunk.rows.iter().map(|row| row.row_index));
     }

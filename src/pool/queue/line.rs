@@ -1,13 +1,16 @@
-//! The rows of one key that wait, in the order in which they came.
+//! The rows of one key that wait: in the order in which they came, or in that of their sequences.
 //!
 //! Mostly there is one. Of a hot key whose table does not coalesce there may be tens of thousands, so taking the first one
 //! must not touch the others. The caller is the queue.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
 use super::Part;
+use crate::pool::sequence;
+use crate::store::WriteItem;
 
 /// Rows that go together, the newest one last.
 pub(super) type Parts = SmallVec<[Part; 1]>;
@@ -52,6 +55,19 @@ impl Line {
         self.interactive == 0
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Part> {
+        let (few, many) = match &self.rows {
+            Rows::Few(parts) => (Some(parts.iter()), None),
+            Rows::Many(parts) => (None, Some(parts.iter())),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten())
+    }
+
+    /// The row that came last, or has the greatest sequence.
+    pub(super) fn last(&self) -> Option<&Part> {
+        self.len().checked_sub(1).and_then(|index| self.get(index))
+    }
+
     pub(super) fn get(&self, index: usize) -> Option<&Part> {
         match &self.rows {
             Rows::Few(parts) => parts.get(index),
@@ -70,6 +86,42 @@ impl Line {
                 self.rows = Rows::Many(many);
             }
             Rows::Many(parts) => parts.push_back(part),
+        }
+    }
+
+    /// Adds a row by its sequence: behind those that are not greater. A row of an atomic group is a barrier: nothing that came
+    /// later goes before it.
+    pub(super) fn push_by_sequence(&mut self, part: Part) {
+        let stays_before = |other: &Part| {
+            other.group.is_some() || part.group.is_some() || compare(&other.item, &part.item) != Ordering::Greater
+        };
+        let at = (0..self.len()).rev().find(|&index| self.get(index).is_some_and(stays_before)).map_or(0, |at| at + 1);
+        self.insert(at, part);
+    }
+
+    /// Puts rows back by their sequences: each before those that are not smaller, because it came before them.
+    pub(super) fn put_back_by_sequence(&mut self, parts: Parts) {
+        let mut at = 0;
+        for part in parts {
+            while self
+                .get(at)
+                .is_some_and(|other| other.group.is_none() && compare(&other.item, &part.item) == Ordering::Less)
+            {
+                at += 1;
+            }
+            self.insert(at, part);
+            at += 1;
+        }
+    }
+
+    fn insert(&mut self, at: usize, part: Part) {
+        if at == self.len() {
+            return self.push(part);
+        }
+        self.interactive += usize::from(!part.bulk);
+        match &mut self.rows {
+            Rows::Few(parts) => parts.insert(at, part),
+            Rows::Many(parts) => parts.insert(at, part),
         }
     }
 
@@ -111,6 +163,10 @@ impl Line {
     }
 }
 
+fn compare(a: &WriteItem, b: &WriteItem) -> Ordering {
+    sequence::compare(a.sequence_text(), b.sequence_text())
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -121,7 +177,7 @@ mod tests {
 
     fn part(number: u32) -> Part {
         let item = WriteItem::new(WriteOp::Put, Bytes::new(), 0);
-        Part { item, key_hash: 0, partition_hash: 0, slice: 0, row_index: number, bulk: number.is_multiple_of(3) }
+        Part { item, row_index: number, bulk: number.is_multiple_of(3), ..Part::of_test() }
     }
 
     fn numbers(line: &Line) -> Vec<u32> {

@@ -1,4 +1,5 @@
-//! Keys that may go now: interactive ones first, without starving the others.
+//! Keys that may go now: interactive ones first, without starving the others; those that can share a call and those that go
+//! alone by turns.
 //!
 //! A key that becomes urgent is queued anew; its old place is stale, and passed over, because the key's slot names the new
 //! ticket. The caller is the queue.
@@ -12,21 +13,28 @@ use super::{Slot, SlotId, SlotState};
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
-    interactive: Class,
-    bulk: Class,
+    /// By [`Class`].
+    queues: [VecDeque<(ReadyTicket, SlotId)>; 4],
     batches: u32,
     tickets: u64,
+    /// Whether those that go alone are next, where both kinds are there.
+    alone_next: bool,
 }
-
-/// Keys of one priority, the next one first.
-type Class = VecDeque<(ReadyTicket, SlotId)>;
 
 /// A key's place among the ready ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReadyTicket {
     number: u64,
-    /// Whether it stands among the bulk.
+    pub(super) class: Class,
+}
+
+/// Which keys stand together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Class {
+    /// They let others go first.
     pub(super) bulk: bool,
+    /// They cannot share a call.
+    pub(super) alone: bool,
 }
 
 /// Which rows a batch is filled with first.
@@ -39,31 +47,69 @@ pub(super) enum Order {
 /// One batch in so many starts with bulk rows, so that they move however many others there are.
 const BULK_SHARE: u32 = 8;
 
+impl Class {
+    fn index(self) -> usize {
+        usize::from(self.bulk) * 2 + usize::from(self.alone)
+    }
+}
+
+impl Order {
+    fn bulk(self) -> [bool; 2] {
+        match self {
+            Self::InteractiveFirst => [false, true],
+            Self::BulkFirst => [true, false],
+        }
+    }
+}
+
 impl Ready {
-    pub(super) fn begin_batch(&mut self) -> Order {
+    /// Starts a batch: which rows go first, and whether the next one goes alone. `None` where there is nothing.
+    pub(super) fn begin_batch(&mut self, slots: &Slab<Slot>) -> Option<(Order, bool)> {
         self.batches = self.batches.wrapping_add(1);
-        if self.batches.is_multiple_of(BULK_SHARE) { Order::BulkFirst } else { Order::InteractiveFirst }
+        let is_bulk_turn = self.batches.is_multiple_of(BULK_SHARE);
+        let order = if is_bulk_turn { Order::BulkFirst } else { Order::InteractiveFirst };
+        for bulk in order.bulk() {
+            let has = |ready: &mut Self, alone| ready.first_of(Class { bulk, alone }, slots).is_some();
+            let (together, alone) = (has(self, false), has(self, true));
+            if together || alone {
+                let alone = alone && (!together || self.alone_next);
+                self.alone_next = !alone;
+                return Some((order, alone));
+            }
+        }
+        None
     }
 
     /// At least as many as there are.
     pub(super) fn len(&self) -> usize {
-        self.interactive.len() + self.bulk.len()
+        self.queues.iter().map(VecDeque::len).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.queues.iter().all(VecDeque::is_empty)
     }
 
-    /// The key that goes next.
-    pub(super) fn front(&mut self, order: Order, slots: &Slab<Slot>) -> Option<SlotId> {
-        let (first, second) = self.in_order(order);
-        for class in [first, second] {
-            while let Some(place) = class.front() {
-                if is_valid(place, slots) {
-                    return Some(place.1);
-                }
-                class.pop_front();
+    /// The key of a kind that goes next.
+    pub(super) fn front(&mut self, order: Order, alone: bool, slots: &Slab<Slot>) -> Option<SlotId> {
+        order.bulk().into_iter().find_map(|bulk| self.first_of(Class { bulk, alone }, slots))
+    }
+
+    /// Takes what [`Ready::front`] gave.
+    pub(super) fn pop_front(&mut self, order: Order, alone: bool) {
+        for bulk in order.bulk() {
+            if self.queues[Class { bulk, alone }.index()].pop_front().is_some() {
+                return;
             }
+        }
+    }
+
+    fn first_of(&mut self, class: Class, slots: &Slab<Slot>) -> Option<SlotId> {
+        let queue = &mut self.queues[class.index()];
+        while let Some(place) = queue.front() {
+            if is_valid(place, slots) {
+                return Some(place.1);
+            }
+            queue.pop_front();
         }
         None
     }
@@ -71,52 +117,31 @@ impl Ready {
     /// Forgets stale places when they are more than the others, so that they cannot pile up behind one that waits.
     pub(super) fn tidy(&mut self, slots: &Slab<Slot>) {
         if self.len() > 2 * slots.len() + 64 {
-            self.interactive.retain(|place| is_valid(place, slots));
-            self.bulk.retain(|place| is_valid(place, slots));
-        }
-    }
-
-    /// Takes what [`Ready::front`] gave.
-    pub(super) fn pop_front(&mut self, order: Order) {
-        let (first, second) = self.in_order(order);
-        if first.pop_front().is_none() {
-            second.pop_front();
-        }
-    }
-
-    fn in_order(&mut self, order: Order) -> (&mut Class, &mut Class) {
-        match order {
-            Order::InteractiveFirst => (&mut self.interactive, &mut self.bulk),
-            Order::BulkFirst => (&mut self.bulk, &mut self.interactive),
+            self.queues.iter_mut().for_each(|queue| queue.retain(|place| is_valid(place, slots)));
         }
     }
 
     #[must_use]
-    pub(super) fn push_back(&mut self, id: SlotId, bulk: bool) -> ReadyTicket {
-        let ticket = self.ticket(bulk);
-        self.class(bulk).push_back((ticket, id));
+    pub(super) fn push_back(&mut self, id: SlotId, class: Class) -> ReadyTicket {
+        let ticket = self.ticket(class);
+        self.queues[class.index()].push_back((ticket, id));
         ticket
     }
 
     #[must_use]
-    pub(super) fn push_front(&mut self, id: SlotId, bulk: bool) -> ReadyTicket {
-        let ticket = self.ticket(bulk);
-        self.class(bulk).push_front((ticket, id));
+    pub(super) fn push_front(&mut self, id: SlotId, class: Class) -> ReadyTicket {
+        let ticket = self.ticket(class);
+        self.queues[class.index()].push_front((ticket, id));
         ticket
     }
 
-    fn ticket(&mut self, bulk: bool) -> ReadyTicket {
+    fn ticket(&mut self, class: Class) -> ReadyTicket {
         self.tickets += 1;
-        ReadyTicket { number: self.tickets, bulk }
+        ReadyTicket { number: self.tickets, class }
     }
 
     pub(super) fn retain(&mut self, keep: impl Fn(&SlotId) -> bool) {
-        self.interactive.retain(|(_, id)| keep(id));
-        self.bulk.retain(|(_, id)| keep(id));
-    }
-
-    fn class(&mut self, bulk: bool) -> &mut Class {
-        if bulk { &mut self.bulk } else { &mut self.interactive }
+        self.queues.iter_mut().for_each(|queue| queue.retain(|(_, id)| keep(id)));
     }
 }
 

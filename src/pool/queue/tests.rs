@@ -18,17 +18,25 @@ fn row(key: u8, number: u32, session: usize, op: WriteOp) -> Part {
     };
     let item = WriteItem::new(op, Bytes::from(json), key_text.len() as u32);
     // Few hashes for many keys: texts must decide.
-    Part { item, key_hash: u64::from(key % 2), partition_hash: 0, slice: session, row_index: number, bulk: false }
+    Part { item, key_hash: u64::from(key % 2), slice: session, row_index: number, ..Part::of_test() }
 }
 
 fn row_of_text(key: &str, number: u32) -> Part {
     let key_text = format!("\"k\":{{\"S\":\"{key}\"}}");
     let item = WriteItem::new(WriteOp::Put, Bytes::from(format!("{{{key_text}}}")), key_text.len() as u32);
-    Part { item, key_hash: u64::from(number), partition_hash: 0, slice: 0, row_index: number, bulk: false }
+    Part { item, key_hash: u64::from(number), row_index: number, ..Part::of_test() }
 }
 
 fn put(key: u8, number: u32) -> Part {
     row(key, number, 0, WriteOp::Put)
+}
+
+/// An attempt, as most tests look at it.
+#[derive(Debug)]
+struct Batch {
+    slots: Vec<SlotId>,
+    items: Vec<WriteItem>,
+    solo: bool,
 }
 
 struct Bench {
@@ -42,7 +50,7 @@ struct Bench {
 impl Bench {
     fn new(coalesce: bool) -> Self {
         Self {
-            queue: TableQueue::new(coalesce, RetryConfig::default()),
+            queue: TableQueue::new(coalesce, false, RetryConfig::default()),
             now: Instant::now(),
             rng: fastrand::Rng::with_seed(1),
             dead: HashSet::new(),
@@ -51,19 +59,31 @@ impl Bench {
     }
 
     fn take(&mut self) -> Batch {
-        self.queue.take_batch(self.now).expect("something may go")
+        self.try_take().expect("something may go")
+    }
+
+    fn try_take(&mut self) -> Option<Batch> {
+        let Taken::Attempt(Attempt { slots, call, .. }) = self.queue.take(self.now, f64::INFINITY)? else {
+            panic!("there are no groups here");
+        };
+        Some(match call {
+            Call::Batch(items) => Batch { slots, items, solo: false },
+            Call::One(item) => Batch { slots, items: vec![item], solo: true },
+        })
     }
 
     fn settle(&mut self, slot: SlotId, outcome: ItemOutcome) {
         let (dead, reports) = (&self.dead, &mut self.reports);
         let mut report = |report: Report| reports.push(letter(&report));
-        self.queue.settle(slot, outcome, self.now, &mut self.rng, |slice| !dead.contains(&slice), &mut report);
+        let standing = |slice| if dead.contains(&slice) { Standing::Dead } else { Standing::Live };
+        self.queue.settle(slot, outcome, self.now, &mut self.rng, standing, &mut report);
     }
 
     fn cancel(&mut self, session: usize) {
         self.dead.insert(session);
         let (dead, reports) = (&self.dead, &mut self.reports);
-        self.queue.drop_dead(|slice| !dead.contains(&slice), &mut |report| reports.push(letter(&report)));
+        let standing = |slice| if dead.contains(&slice) { Standing::Dead } else { Standing::Live };
+        self.queue.drop_waiting(standing, &mut |report| reports.push(letter(&report)));
     }
 }
 
@@ -73,6 +93,9 @@ fn letter(report: &Report) -> (char, u32) {
         Report::Superseded(part) => ('S', part.row_index),
         Report::Refused(part) => ('R', part.row_index),
         Report::Dropped(part) => ('D', part.row_index),
+        Report::Stale(part) => ('M', part.row_index),
+        Report::Fated(part, _) => ('F', part.row_index),
+        Report::Expired(part) => (if part.unknown { 'U' } else { 'E' }, part.row_index),
     }
 }
 
@@ -94,7 +117,7 @@ fn a_batch_has_at_most_25_items_with_different_keys() {
     assert_eq!((first.items.len(), second.items.len()), (25, 5));
     let keys: HashSet<_> = first.items.iter().chain(&second.items).map(|item| item.key_text().to_vec()).collect();
     assert_eq!(keys.len(), 30);
-    assert!(bench.queue.take_batch(bench.now).is_none());
+    assert!(bench.try_take().is_none());
 }
 
 #[test]
@@ -105,7 +128,7 @@ fn one_write_of_a_key_is_in_flight_and_waiting_rows_fold_to_the_newest() {
     for number in 1..4 {
         bench.queue.push(put(1, number));
     }
-    assert!(bench.queue.take_batch(bench.now).is_none(), "the key is in flight");
+    assert!(bench.try_take().is_none(), "the key is in flight");
     bench.settle(first.slots[0], ItemOutcome::Confirmed);
     let second = bench.take();
     assert_eq!(numbers(&second), ["3"]);
@@ -122,7 +145,7 @@ fn a_newer_row_supersedes_a_queued_retry() {
     let first = bench.take();
     bench.queue.push(put(1, 1));
     bench.settle(first.slots[0], ItemOutcome::Retry);
-    assert!(bench.queue.take_batch(bench.now).is_none(), "it cools");
+    assert!(bench.try_take().is_none(), "it cools");
     bench.now += Duration::from_secs(3);
     assert_eq!(numbers(&bench.take()), ["1"]);
 }
@@ -211,7 +234,7 @@ fn a_table_that_fails_rests_and_then_goes_on() {
     bench.queue.push(put(1, 0));
     bench.queue.push(put(2, 1));
     bench.queue.note_failure(bench.now, bench.now, &mut bench.rng);
-    assert!(bench.queue.take_batch(bench.now).is_none());
+    assert!(bench.try_take().is_none());
     let wake = bench.queue.next_wake().expect("it wakes by itself");
     bench.now = wake;
     assert_eq!(bench.take().items.len(), 2);
@@ -332,7 +355,7 @@ proptest! {
                     bench.queue.push(part);
                 }
                 Step::Push { .. } => {}
-                Step::Take => flying.extend(bench.queue.take_batch(bench.now)),
+                Step::Take => flying.extend(bench.try_take()),
                 Step::Settle { attempt, outcomes } if !flying.is_empty() => {
                     let batch = flying.swap_remove(attempt.index(flying.len()));
                     settle(&mut bench, batch, outcomes, &mut model, &rows, &mut applied, &mut fate);
@@ -355,7 +378,7 @@ proptest! {
         // In the end everything is answered.
         loop {
             bench.now += Duration::from_secs(3);
-            flying.extend(bench.queue.take_batch(bench.now));
+            flying.extend(bench.try_take());
             let Some(batch) = flying.pop() else { break };
             settle(&mut bench, batch, &[9], &mut model, &rows, &mut applied, &mut fate);
         }
