@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::types::{DataType, Field, Schema, SchemaError};
 use crate::limits::TOMBSTONE_RETENTION_DEFAULT;
 
+/// Marks a tombstone in tables with `sequence_by`.
+pub const TOMBSTONE_ATTRIBUTE: &str = "_deleted";
+/// Holds a tombstone's expiry where the table has no TTL column.
+pub const TOMBSTONE_EXPIRY_ATTRIBUTE: &str = "_expires_at";
+
 /// A table's definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableDef {
