@@ -109,9 +109,20 @@ fn exchange(address: SocketAddr, request: &str) -> String {
 /// `id`.
 pub fn versions(folder: &Path, table: &str) -> BTreeMap<String, u64> {
     let embedded = Embedded::start(Some(folder)).expect("nobody else has the folder");
-    let address = embedded.endpoint_url().strip_prefix("http://").and_then(|address| address.parse().ok());
+    let mut found = BTreeMap::new();
+    for item in scan(&embedded.endpoint_url(), table) {
+        let version = item["v"]["N"].as_str().and_then(|number| number.parse().ok());
+        let key = item["id"]["S"].as_str().expect("a key").to_owned();
+        assert!(found.insert(key, version.expect("a version")).is_none(), "a key came twice");
+    }
+    found
+}
+
+/// Every item of a table of the embedded store at this URL, in DynamoDB's JSON.
+pub fn scan(endpoint_url: &str, table: &str) -> Vec<serde_json::Value> {
+    let address = endpoint_url.strip_prefix("http://").and_then(|address| address.parse().ok());
     let address: SocketAddr = address.expect("a plain URL");
-    let (mut found, mut start) = (BTreeMap::new(), serde_json::Value::Null);
+    let (mut found, mut start) = (Vec::new(), serde_json::Value::Null);
     loop {
         let mut body = serde_json::json!({"TableName": table, "ConsistentRead": true});
         if !start.is_null() {
@@ -126,11 +137,8 @@ pub fn versions(folder: &Path, table: &str) -> BTreeMap<String, u64> {
             body.len()
         );
         let page: serde_json::Value = serde_json::from_str(&exchange(address, &request)).expect("JSON");
-        for item in page["Items"].as_array().unwrap_or_else(|| panic!("no page of a scan: {page}")) {
-            let version = item["v"]["N"].as_str().and_then(|number| number.parse().ok());
-            let key = item["id"]["S"].as_str().expect("a key").to_owned();
-            assert!(found.insert(key, version.expect("a version")).is_none(), "a key came twice");
-        }
+        let items = page["Items"].as_array().unwrap_or_else(|| panic!("no page of a scan: {page}"));
+        found.extend(items.iter().cloned());
         start = page["LastEvaluatedKey"].clone();
         if start.is_null() {
             return found;
