@@ -5,7 +5,7 @@
 //! compared with that log: no acked row is lost, nothing is stored that was not sent, nothing older is over something newer.
 //!
 //! Elsewhere: 13, 20, and what a call's end says for 14, 15, 17, 21, 22 in `faults.rs`; 23 and 24, which never reach
-//! DynamoDB, in `write.rs`; 26 of a reset connection in `cancel.rs`; 30 over a folder in `kill.rs`.
+//! DynamoDB, in `write.rs`; 26 of a reset connection in `cancel.rs`; 30 of more streams, over a folder, in `kill.rs`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 #![allow(clippy::print_stderr, reason = "a seeded test tells which faults it met")]
@@ -36,6 +36,7 @@ use forebay::store::{Store as _, StoreConfig};
 use forebay::telemetry::instruments::{TableLabel, ThrottleLabel};
 use gateway::{eventually, int, null, settings, text};
 use history::{Broken, Effect};
+use process::Served;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
@@ -44,6 +45,9 @@ use verifier::{Book, Row, Verifier};
 
 /// Short, so that what is swallowed is soon tried again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Rows that are unacked at each kill.
+const UNACKED_AT_KILL: usize = 1_000;
 
 /// A gateway whose DynamoDB is behind a proxy.
 struct Bed {
@@ -78,15 +82,7 @@ impl Bed {
     }
 
     async fn create(&self, ddl: &str, sequence_by: &str) {
-        let key = v1::Key { partition: vec!["id".to_owned()], ..v1::Key::default() };
-        let table = v1::Table {
-            name: "rows".to_owned(),
-            ddl: ddl.to_owned(),
-            key: Some(key),
-            sequence_by: sequence_by.to_owned(),
-            ..v1::Table::default()
-        };
-        self.client.tables().apply(table, false).await.unwrap();
+        create(&self.client, ddl, sequence_by).await;
     }
 
     async fn writer(&self, options: OpenOptions, id: u32, book: &Book) -> Verifier {
@@ -99,23 +95,7 @@ impl Bed {
     }
 
     async fn broken(&self, book: &Book, columns: Option<&[&str]>) -> Vec<Broken> {
-        self.proxy.settled().await;
-        let mut stored = BTreeMap::new();
-        for item in process::scan(&self.embedded.endpoint_url(), "rows") {
-            let key = item["id"]["S"].as_str().unwrap();
-            let version = |column: &str| item[column]["N"].as_str().map(|number| number.parse::<u64>().unwrap());
-            match columns {
-                None if item.get("_deleted").is_some() => {}
-                None => {
-                    stored.insert(key.to_owned(), version("v").unwrap());
-                }
-                Some(columns) => {
-                    let some = columns.iter().filter_map(|column| Some((format!("{key}/{column}"), version(column)?)));
-                    stored.extend(some);
-                }
-            }
-        }
-        book.history().check(&stored)
+        broken(&self.proxy, &self.embedded, book, columns).await
     }
 
     async fn is_ready(&self) -> bool {
@@ -125,6 +105,64 @@ impl Bed {
         stream.read_to_string(&mut answer).await.unwrap();
         answer.starts_with("HTTP/1.1 200")
     }
+}
+
+/// Creates the table `rows`.
+async fn create(client: &Client, ddl: &str, sequence_by: &str) {
+    let key = v1::Key { partition: vec!["id".to_owned()], ..v1::Key::default() };
+    let table = v1::Table {
+        name: "rows".to_owned(),
+        ddl: ddl.to_owned(),
+        key: Some(key),
+        sequence_by: sequence_by.to_owned(),
+        ..v1::Table::default()
+    };
+    client.tables().apply(table, false).await.unwrap();
+}
+
+/// Promises that the store does not keep.
+async fn broken(proxy: &FaultProxy, embedded: &Embedded, book: &Book, columns: Option<&[&str]>) -> Vec<Broken> {
+    proxy.settled().await;
+    let mut stored = BTreeMap::new();
+    for item in process::scan(&embedded.endpoint_url(), "rows") {
+        let key = item["id"]["S"].as_str().unwrap();
+        let version = |column: &str| item[column]["N"].as_str().map(|number| number.parse::<u64>().unwrap());
+        match columns {
+            None if item.get("_deleted").is_some() => {}
+            None => {
+                stored.insert(key.to_owned(), version("v").unwrap());
+            }
+            Some(columns) => {
+                let some = columns.iter().filter_map(|column| Some((format!("{key}/{column}"), version(column)?)));
+                stored.extend(some);
+            }
+        }
+    }
+    book.history().check(&stored)
+}
+
+/// Columns by name and type.
+fn columns(columns: &[(&str, v1::PrimitiveType)]) -> v1::Schema {
+    let field = |(name, primitive): &(&str, v1::PrimitiveType)| v1::Field {
+        name: (*name).to_owned(),
+        r#type: Some(v1::DataType { r#type: Some(v1::data_type::Type::Primitive((*primitive).into())) }),
+        nullable: !["id", "op"].contains(name),
+        ..v1::Field::default()
+    };
+    v1::Schema { fields: columns.iter().map(field).collect() }
+}
+
+/// Merges of the key and one column.
+fn merges(column: &str) -> OpenOptions {
+    let columns = columns(&[("id", v1::PrimitiveType::String), (column, v1::PrimitiveType::Long)]);
+    rows().mode(WriteMode::Merge).columns(columns)
+}
+
+/// A merge of one column; every seventh removes it.
+fn merge(key: &str, column: &str, version: u64) -> Row {
+    let removes = version.is_multiple_of(7);
+    let (value, effect) = if removes { (null(), Effect::Delete) } else { (int(version as i64), Effect::Put(version)) };
+    Row { values: vec![text(key), value], effects: vec![(format!("{key}/{column}"), effect)] }
 }
 
 fn put(key: impl Into<String>, version: u64) -> Row {
@@ -334,26 +372,11 @@ async fn fault_18_a_merge_whose_answer_is_lost_is_written_again_and_leaves_other
     let bed = Bed::start().await;
     bed.create("id STRING NOT NULL, a BIGINT, b BIGINT", "").await;
     bed.proxy.script_writes(lose_answers);
-    let column = |name: &str, primitive: v1::PrimitiveType| v1::Field {
-        name: name.to_owned(),
-        r#type: Some(v1::DataType { r#type: Some(v1::data_type::Type::Primitive(primitive.into())) }),
-        nullable: name != "id",
-        ..v1::Field::default()
-    };
-    let merges = |name: &str| {
-        let fields = vec![column("id", v1::PrimitiveType::String), column(name, v1::PrimitiveType::Long)];
-        rows().mode(WriteMode::Merge).columns(v1::Schema { fields })
-    };
     let book = Book::default();
     let mut both = [bed.writer(merges("a"), 1, &book).await, bed.writer(merges("b"), 2, &book).await];
     for batch in 0..12u64 {
         for (writer, name) in both.iter_mut().zip(["a", "b"]) {
-            let row = |number: u64| {
-                let (key, removes) = (format!("k{}", number % 40), number % 7 == 0);
-                let value = if removes { null() } else { int(number as i64) };
-                let effect = if removes { Effect::Delete } else { Effect::Put(number) };
-                Row { values: vec![text(key.clone()), value], effects: vec![(format!("{key}/{name}"), effect)] }
-            };
+            let row = |number: u64| merge(&format!("k{}", number % 40), name, number);
             writer.send((batch * 30 + 1..=(batch + 1) * 30).map(row).collect()).await.unwrap();
         }
     }
@@ -361,6 +384,55 @@ async fn fault_18_a_merge_whose_answer_is_lost_is_written_again_and_leaves_other
         writer.finish().await.unwrap();
     }
     assert!(bed.proxy.fired()["lost answer"] > 1, "{:?}", bed.proxy.fired());
+    assert!(book.outcomes().is_empty(), "{:?}", book.outcomes());
+    bed.check(&book, Some(&["a", "b"])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_16_and_18_all_kinds_of_writes_of_one_key_keep_their_order() {
+    let bed = Bed::start().await;
+    bed.create("id STRING NOT NULL, a BIGINT, b BIGINT", "").await;
+    let mut rng = fastrand::Rng::with_seed(18);
+    bed.proxy.script_writes(move |call| match rng.u32(..3) {
+        0 if call.operation == "BatchWriteItem" => {
+            Fault::Part { left: (0..call.items().len()).filter(|_| rng.bool()).collect() }
+        }
+        1 => Fault::LoseAnswer,
+        _ => Fault::Pass,
+    });
+    let schema = columns(&[
+        ("op", v1::PrimitiveType::String),
+        ("id", v1::PrimitiveType::String),
+        ("a", v1::PrimitiveType::Long),
+        ("b", v1::PrimitiveType::Long),
+    ]);
+    let book = Book::default();
+    let mut writer = bed.writer(rows().op_column("op").columns(schema), 1, &book).await;
+    let mut rng = fastrand::Rng::with_seed(180);
+    let mut version = 0;
+    for _ in 0..15 {
+        let mut batch = Vec::new();
+        for _ in 0..40 {
+            version += 1;
+            let key = format!("k{}", rng.u32(..12));
+            let mut some = |chance: u32| (rng.u32(..chance) > 0).then_some(version);
+            let (op, a, b) = match version % 5 {
+                0 => ("delete", None, None),
+                1 => ("put", Some(version), some(2)),
+                _ => ("merge", some(3), some(3)),
+            };
+            let value = |version: Option<u64>| version.map_or_else(null, |version| int(version as i64));
+            let effect = |column: &str, version: Option<u64>| {
+                (format!("{key}/{column}"), version.map_or(Effect::Delete, Effect::Put))
+            };
+            let effects = vec![effect("a", a), effect("b", b)];
+            batch.push(Row { values: vec![text(op), text(key.clone()), value(a), value(b)], effects });
+        }
+        writer.send(batch).await.unwrap();
+    }
+    writer.finish().await.unwrap();
+    let fired = bed.proxy.fired();
+    assert!(fired["part"] > 1 && fired["lost answer"] > 1, "{fired:?}");
     assert!(book.outcomes().is_empty(), "{:?}", book.outcomes());
     bed.check(&book, Some(&["a", "b"])).await;
 }
@@ -501,7 +573,7 @@ async fn fault_26_what_a_client_that_is_gone_had_in_flight_stays_and_the_rest_is
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(bed.proxy.writes(), writes, "what waited is never written");
     let stored = process::scan(&bed.embedded.endpoint_url(), "rows").len();
-    assert!(stored >= 50 && stored < 4_000, "{stored} rows stored");
+    assert!((50..4_000).contains(&stored), "{stored} rows stored");
     bed.check(&book, None).await;
 }
 
@@ -632,6 +704,81 @@ async fn faults_14_to_21_together_lose_nothing_over_ten_seeds() {
         everything_at_once(seed, false).await;
         everything_at_once(seed, true).await;
     }
+}
+
+/// What a writer of [`survives_kills`] sends: its options, and its rows by their number.
+type Writes = (OpenOptions, fn(u64) -> Row);
+
+/// The gateway is a process that is killed twice, with its DynamoDB behind a proxy that loses answers all the while.
+async fn survives_kills(sequence_by: &str, ddl: &str, columns: Option<&[&str]>, writes: Vec<Writes>, batches: u64) {
+    let embedded = Embedded::start(None).unwrap();
+    let proxy = FaultProxy::start(&embedded.endpoint_url()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("forebay.yaml");
+    std::fs::write(&config, format!("write_attempt_timeout_seconds: {}\n", ATTEMPT_TIMEOUT.as_secs_f64())).unwrap();
+    let settings = [("FOREBAY_LOG", "warn"), ("FOREBAY_CONFIG", config.to_str().unwrap())];
+    let mut served = Served::start_before(&proxy.endpoint_url(), &settings).await;
+    let client = client::connect(&served.endpoint()).unwrap();
+    create(&client, ddl, sequence_by).await;
+    proxy.script_writes(|call| match call.number % 17 {
+        0 => Fault::LoseAnswer,
+        1 => Fault::BlackHole,
+        2 => Fault::FailAfter,
+        _ => Fault::Pass,
+    });
+    let book = Book::default();
+    let mut writers = tokio::task::JoinSet::new();
+    for (id, (options, row)) in (1..).zip(writes) {
+        let mut writer = Verifier::open(&client, options, id, &book).await.unwrap();
+        writers.spawn(async move {
+            for batch in 0..batches {
+                writer.send((batch * 250 + 1..=(batch + 1) * 250).map(row).collect()).await.unwrap();
+            }
+            writer.finish().await.unwrap();
+        });
+    }
+    for kill in 1..=2 {
+        let enough = book.counts().1 + 400;
+        let flows = async {
+            loop {
+                let (sent, acked) = book.counts();
+                if acked >= enough && sent - acked >= UNACKED_AT_KILL {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), flows).await.expect("rows flow");
+        served.kill();
+        assert_eq!(broken(&proxy, &embedded, &book, columns).await, [], "after kill {kill}");
+        served.restart().await;
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.unwrap();
+    }
+    assert!(book.reconnects() >= 2, "{} reconnects", book.reconnects());
+    let (sent, acked) = book.counts();
+    assert_eq!(sent, acked);
+    assert_eq!(broken(&proxy, &embedded, &book, columns).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_30_acked_merges_and_coalesced_rows_survive_kills_behind_lost_answers() {
+    let ddl = "id STRING NOT NULL, a BIGINT, b BIGINT";
+    let writes: Vec<Writes> = vec![
+        (merges("a"), |number| merge(&format!("k{}", number % 997), "a", number)),
+        (merges("b"), |number| merge(&format!("k{}", number % 13), "b", number)),
+    ];
+    survives_kills("", ddl, Some(&["a", "b"]), writes, 16).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_30_acked_rows_of_a_table_with_an_order_survive_kills_behind_lost_answers() {
+    let writes: Vec<Writes> = vec![
+        (rows(), |number| put(format!("w{}", number % 1_499), number)),
+        (rows(), |number| put(format!("h{}", number % 11), number)),
+    ];
+    survives_kills("v", "id STRING NOT NULL, v BIGINT NOT NULL", None, writes, 16).await;
 }
 
 /// The proof that the check finds what it is for: a store that says more than it did stands for a gateway that acks too early,
