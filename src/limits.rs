@@ -16,6 +16,8 @@ pub const ITEM_MAX_BYTES: usize = 400 * 1024;
 pub const PARTITION_KEY_MAX_BYTES: usize = 2048;
 /// Longest sort key value (DynamoDB).
 pub const SORT_KEY_MAX_BYTES: usize = 1024;
+/// Write shards of one partition key (chosen: two hexadecimal digits; 256,000 write units a second of one key).
+pub const WRITE_SHARDS_MAX: u32 = 256;
 /// Deepest nesting of lists and maps (DynamoDB).
 pub const NESTING_MAX_LEVELS: usize = 32;
 /// Significant digits of a number (DynamoDB).

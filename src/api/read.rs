@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, FieldError};
@@ -17,13 +17,15 @@ use super::status::{self, BACKEND_RETRY};
 use crate::catalog::{Catalog, CatalogError, TableVersion};
 use crate::limits::READ_MAX_KEYS;
 use crate::payload::decode::{ProjectionError, RowDecoder};
-use crate::payload::read_key::{self, KeyPlan, KeysError, RangeEnd, RangeKeys};
+use crate::payload::read_key::{self, KeyPlan, KeysError, PlacedKey, RangeEnd, RangeKeys, RangePartition};
+use crate::payload::shard::ShardCounts;
 use crate::proto::v1::read_service_server::ReadService;
 use crate::proto::v1::{self, Consistency, ReadStatus, RowKey, RowResult, SortOrder};
 use crate::read::{
-    Patience, PointReader, RangeError, RangeRead, RangeRows, ReadOptions, ReadOutcome, TableRead, Unavailable,
+    Patience, PlacedRead, PointReader, RangeError, RangeRead, RangeRows, ReadOptions, ReadOutcome, Unavailable,
 };
-use crate::store::{KeyAttrs, ReadError};
+use crate::schema::sharding::Sharding;
+use crate::store::ReadError;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -49,6 +51,22 @@ impl ReadApi {
     }
 }
 
+impl ReadApi {
+    /// How many shards the keys of an adaptive table have; a map that is too old would hide rows.
+    async fn shards(&self, table: &TableVersion, by: Instant) -> Result<Arc<ShardCounts>, Status> {
+        if !matches!(table.def.sharding(), Sharding::Adaptive { .. }) {
+            return Ok(Arc::default());
+        }
+        match timeout_at(by, self.catalog.shards().for_reading(&table.dynamodb_table)).await {
+            Ok(shards) => Ok(shards?),
+            Err(_elapsed) => {
+                let message = "the shard map could not be read in time";
+                Err(status::unavailable(status::reason::BACKEND_UNAVAILABLE, message, BACKEND_RETRY))
+            }
+        }
+    }
+}
+
 /// Why a table's definition is not there.
 enum TableFault {
     /// There is no such table for this caller.
@@ -69,9 +87,10 @@ impl ReadService for ReadApi {
         };
         let decoder = decoder("columns", &table, &request.columns)?;
         let key = request.key.ok_or_else(|| FieldError::new("key", "is missing"))?;
-        let key = encode_keys(&table, vec![key], |_| "key".to_owned())?.swap_remove(0);
+        let shards = self.shards(&table, deadline.answer_by).await?;
+        let key = encode_keys(&table, vec![key], &shards, |_| "key".to_owned())?.swap_remove(0);
 
-        let outcome = self.reader.get_row(table.dynamodb_table.clone(), &decoder, key, options).await;
+        let outcome = self.reader.get_placed_row(table.dynamodb_table.clone(), &decoder, key, options).await;
         match &outcome {
             ReadOutcome::Unavailable(Unavailable::Deadline) if deadline.from_client => return Err(deadline_exceeded()),
             ReadOutcome::Unavailable(Unavailable::Store(error)) if !is_passing(error) => {
@@ -112,9 +131,20 @@ impl ReadService for ReadApi {
             match table {
                 Some(table) => {
                     let decoder = decoder(&format!("requests[{index}].columns"), table, &request.columns)?;
-                    let keys = encode_keys(table, request.keys, |key| format!("requests[{index}].keys[{key}]"))?;
                     let columns = Some(columns(&decoder));
-                    reads.push(TableRead { dynamodb_table: table.dynamodb_table.clone(), decoder, keys });
+                    let path = |key| format!("requests[{index}].keys[{key}]");
+                    let shards = match self.shards(table, options.answer_by).await {
+                        Ok(shards) => shards,
+                        Err(status) => {
+                            encode_keys(table, request.keys.clone(), &ShardCounts::default(), path)?;
+                            let (status, message) = (ReadStatus::Unavailable.into(), status.message().to_owned());
+                            let rows = vec![RowResult { status, row: None, message }; request.keys.len()];
+                            answers.push((false, v1::TableRows { table: request.table, columns, rows }));
+                            continue;
+                        }
+                    };
+                    let keys = encode_keys(table, request.keys, &shards, path)?;
+                    reads.push(PlacedRead { dynamodb_table: table.dynamodb_table.clone(), decoder, keys });
                     answers.push((true, v1::TableRows { table: request.table, columns, rows: Vec::new() }));
                 }
                 None => {
@@ -126,7 +156,7 @@ impl ReadService for ReadApi {
             }
         }
 
-        let mut outcomes = self.reader.batch_get(&reads, options).await.into_iter();
+        let mut outcomes = self.reader.batch_get_placed(reads, options).await.into_iter();
         let answer = |(read, mut answer): (bool, v1::TableRows)| {
             if read {
                 answer.rows = outcomes.next().unwrap_or_default().into_iter().map(row_result).collect();
@@ -156,10 +186,16 @@ impl ReadService for ReadApi {
         let partition = request.partition.ok_or_else(|| FieldError::new("partition", "is missing"))?;
         let keys = RangeKeys { partition, from: request.sort_from, to: request.sort_to };
         let ends = read_key::encode_range(&table.def, keys).map_err(range_ends_error)?;
+        let map_by = patience.until.unwrap_or(deadline.answer_by).min(Instant::now() + patience.page);
+        let shards = match (table.def.sharding(), &ends.partition) {
+            (Sharding::Fixed { shards }, _) => shards,
+            (Sharding::Adaptive { .. }, RangePartition::Sharded(key)) => self.shards(&table, map_by).await?.of(key),
+            _ => 1,
+        };
         let read = RangeRead {
             dynamodb_table: table.dynamodb_table.clone(),
             partition_attribute: ends.partition_attribute,
-            places: ends.places,
+            places: ends.partition.places(shards),
             sort_attribute: ends.sort_attribute,
             from: ends.from,
             to: ends.to,
@@ -268,9 +304,11 @@ fn decoder<'a>(path: &str, table: &'a TableVersion, columns: &[String]) -> Resul
 fn encode_keys(
     table: &TableVersion,
     keys: Vec<RowKey>,
+    shards: &ShardCounts,
     path: impl Fn(usize) -> String,
-) -> Result<Vec<KeyAttrs>, Status> {
-    let encoded = KeyPlan::try_new(&table.def).map_err(KeysError::from).and_then(|plan| plan.encode(keys));
+) -> Result<Vec<PlacedKey>, Status> {
+    let plan = KeyPlan::try_new(&table.def).map_err(KeysError::from);
+    let encoded = plan.and_then(|plan| plan.encode_placed(keys, shards));
     encoded.map_err(|error| match error {
         KeysError::Key(wrong) => FieldError::new(path(wrong.index), wrong.to_string()).into(),
         fault => status::internal(fault.to_string()),

@@ -44,6 +44,8 @@ pub mod reason {
     pub const SCHEMA_MISMATCH: &str = "SCHEMA_MISMATCH";
     /// The DynamoDB table has another key schema.
     pub const KEY_MISMATCH: &str = "KEY_MISMATCH";
+    /// A table with write shards cannot be bound to a DynamoDB table that exists.
+    pub const SHARDED_BINDING: &str = "SHARDED_BINDING";
     /// Another table keeps rows under another key in the same DynamoDB table.
     pub const KEY_CLASH: &str = "KEY_CLASH";
     /// The DynamoDB table is gone.
@@ -254,6 +256,7 @@ impl From<CatalogError> for Status {
                 details.set_precondition_failure(violations.collect::<Vec<_>>());
                 with(Code::FailedPrecondition, message, details)
             }
+            CatalogError::ShardedBinding { name, .. } => precondition(reason::SHARDED_BINDING, name),
             CatalogError::KeyMismatch { name, .. } => precondition(reason::KEY_MISMATCH, name),
             CatalogError::KeyClash { name, .. } => precondition(reason::KEY_CLASH, name),
             CatalogError::BoundTableGone { name, .. } => precondition(reason::DYNAMODB_TABLE_MISSING, name),

@@ -7,9 +7,7 @@ use crate::schema::{DataType, Field, TableDef};
 
 /// Refuses the options that this server does not carry out, and defaults that do not fit.
 pub(super) fn check(def: &mut TableDef) -> Result<(), CatalogError> {
-    let unsupported: [(bool, &str, &str); 4] = [
-        (def.write_shards > 0, "write_shards", "write sharding is not supported yet"),
-        (def.write_sharding_max_shards > 0, "write_sharding", "write sharding is not supported yet"),
+    let unsupported: [(bool, &str, &str); 2] = [
         (def.series.is_some(), "series", "the time-series layout is not supported yet; rows are stored one by one"),
         (def.lake.is_some(), "lake", "teeing rows into a lake table is not supported yet"),
     ];

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod read_key;
 pub mod reject;
 pub mod rows;
+pub mod shard;
 pub mod target;
 pub(crate) mod values;
 pub mod variant;

@@ -5,6 +5,9 @@
 //! operation stores in those that the session does not carry: defaults, and in a merge bare nulls.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use super::cast::Mode;
 use super::chunk::{ChunkBuilder, RowShape};
@@ -16,8 +19,10 @@ use super::leaf::{Leaf, Policies, Presence, Put, Role, check_key_length};
 use super::modes::{OnMissing, OpColumn, RowMode, Tombstone, Writes};
 use super::nested::{check_item_size, item_too_large};
 use super::reject::{Reject, RejectReason};
+use super::shard::{self, ShardCounts};
 use super::target::{StructTarget, Target, TargetField, UnsupportedType, null_not_allowed};
 use crate::limits::{MERGE_MAX_COLUMNS, PARTITION_KEY_MAX_BYTES, SORT_KEY_MAX_BYTES};
+use crate::schema::sharding::Sharding;
 use crate::schema::{DataType, Field, Schema, TableDef, UnknownFields};
 use crate::store::{Span, WriteOp};
 
@@ -34,6 +39,8 @@ pub trait RowSource {
 pub struct Plan {
     operation: Operation,
     keys: Vec<KeyAttributePlan>,
+    /// How many places a partition key has, where the stored key says the place.
+    shards: Option<Shards>,
     columns: Vec<ColumnPlan>,
     /// Where the sequence column is among the columns.
     sequence: Option<usize>,
@@ -49,6 +56,13 @@ pub struct Plan {
     rules: RuleBook,
     hasher: foldhash::fast::FixedState,
     sizes: Sizes,
+}
+
+#[derive(Debug)]
+enum Shards {
+    Fixed(u32),
+    /// It changes while the session runs.
+    Adaptive(ArcSwap<ShardCounts>),
 }
 
 #[derive(Debug)]
@@ -238,6 +252,11 @@ impl Plan {
             keys.push(key_attribute(table, &table.key.sort, false, incoming, &mut policies)?);
         }
 
+        let shards = match table.sharding() {
+            Sharding::None => None,
+            Sharding::Fixed { shards } => Some(Shards::Fixed(shards)),
+            Sharding::Adaptive { .. } => Some(Shards::Adaptive(ArcSwap::default())),
+        };
         let sequence_by = table.sequence_by.as_deref().filter(|_| writes.mode != RowMode::Keys);
         let (mut columns, mut sequence) = (Vec::new(), None);
         let (mut missing_in_put, mut missing_in_merge) = (Missing::default(), Missing::default());
@@ -280,6 +299,7 @@ impl Plan {
         Ok(Self {
             operation,
             keys,
+            shards,
             columns,
             sequence,
             missing_in_put,
@@ -291,6 +311,14 @@ impl Plan {
             hasher: foldhash::fast::FixedState::with_seed(hash_seed),
             sizes: Sizes::Bound,
         })
+    }
+
+    /// How many places the partition keys of an adaptive table have, for rows that are encoded from now on. It is one each
+    /// before; other tables do not care.
+    pub fn use_shards(&self, counts: Arc<ShardCounts>) {
+        if let Some(Shards::Adaptive(current)) = &self.shards {
+            current.store(counts);
+        }
     }
 
     /// Lets every row know its item's size by DynamoDB's own rule, which costs time for each value.
@@ -355,14 +383,26 @@ impl Plan {
             Operation::ByColumn(column) => column.read(source, writer)?,
         };
         writer.raw(b"{");
-        let mut partition_len = 0;
+        let (mut partition_len, mut partition_value) = (0, 0);
         for (index, key) in self.keys.iter().enumerate() {
             if index > 0 {
                 writer.raw(b",");
             }
-            key.write(source, writer)?;
+            let value_start = key.write(source, writer)?;
+            match &self.shards {
+                // The place is known when the sort key is written.
+                Some(_) if index == 0 => writer.extend_text(&shard::suffix(0)),
+                Some(shards) => {
+                    // The partition key's text ends with the suffix, a quote and a brace, and begins with `{"S":"`.
+                    let suffix_start = start + 1 + partition_len - 2 - shard::SUFFIX_BYTES;
+                    let shards = shards.of(&writer.as_slice()[partition_value + 6..suffix_start]);
+                    let place = shard::place(&writer.as_slice()[value_start..], shards);
+                    writer.overwrite(suffix_start, &shard::suffix(place));
+                }
+                None => {}
+            }
             if index == 0 {
-                partition_len = writer.len() - start - 1;
+                (partition_len, partition_value) = (writer.len() - start - 1, value_start);
             }
         }
         let key_len = writer.len() - start - 1;
@@ -454,10 +494,22 @@ impl ColumnPlan {
     }
 }
 
+impl Shards {
+    #[inline]
+    fn of(&self, partition_json: &[u8]) -> u32 {
+        match self {
+            Self::Fixed(shards) => *shards,
+            Self::Adaptive(counts) => counts.load().of_json(partition_json),
+        }
+    }
+}
+
 impl KeyAttributePlan {
-    fn write(&self, source: &impl RowSource, writer: &mut ItemWriter) -> Result<(), Box<Reject>> {
+    /// Appends the attribute, and says where its value starts.
+    fn write(&self, source: &impl RowSource, writer: &mut ItemWriter) -> Result<usize, Box<Reject>> {
         writer.raw(&self.name_json);
         writer.count(self.name.len());
+        let value_start = writer.len();
         let put_part = |part: &KeyPart, writer: &mut ItemWriter| {
             match source.put_leaf(part.incoming, &part.leaf, writer) {
                 Ok(Presence::Written) => Ok(()),
@@ -469,7 +521,7 @@ impl KeyAttributePlan {
             .map_err(|reject| reject.in_field(&part.column_name))
         };
         if let [part] = &self.parts[..] {
-            return put_part(part, writer);
+            return put_part(part, writer).map(|()| value_start);
         }
         key::begin(writer);
         let (parts, length_bytes) = writer.measured(|writer| {
@@ -482,7 +534,8 @@ impl KeyAttributePlan {
         });
         parts?;
         key::end(writer);
-        check_key_length(length_bytes, self.limit_bytes).map_err(|reject| reject.in_field(&self.name))
+        let checked = check_key_length(length_bytes, self.limit_bytes);
+        checked.map(|()| value_start).map_err(|reject| reject.in_field(&self.name))
     }
 }
 
@@ -524,7 +577,8 @@ fn key_attribute(
     policies: &mut Policies<'_>,
 ) -> Result<KeyAttributePlan, PlanError> {
     let (attribute, limit_bytes) = if partition {
-        (Some(table.partition_attribute()?), PARTITION_KEY_MAX_BYTES)
+        let suffix_bytes = if table.sharding() == Sharding::None { 0 } else { shard::SUFFIX_BYTES };
+        (Some(table.partition_attribute()?), PARTITION_KEY_MAX_BYTES - suffix_bytes)
     } else {
         (table.sort_attribute()?, SORT_KEY_MAX_BYTES)
     };

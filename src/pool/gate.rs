@@ -54,6 +54,8 @@ struct State {
 pub(super) struct Turn {
     at: Instant,
     units: f64,
+    /// Of which ceiling: after a cut, turns that were given before come too early.
+    cuts: u32,
 }
 
 /// Whether an attempt may go.
@@ -168,10 +170,14 @@ impl Gate {
             }
             return Admission::Busy;
         }
-        let reserved = *turn.get_or_insert_with(|| {
-            let units = state.usual_units.min(state.pace.attempt_units());
-            Turn { at: state.pace.reserve(units, now), units }
-        });
+        let cuts = state.pace.cuts();
+        let reserved = match *turn {
+            Some(turn) if turn.cuts == cuts => turn,
+            _ => {
+                let units = state.usual_units.min(state.pace.attempt_units());
+                *turn.insert(Turn { at: state.pace.reserve(units, now), units, cuts })
+            }
+        };
         if reserved.at > now {
             // The place is somebody else's meanwhile.
             state.call(&self.lanes);
@@ -190,7 +196,7 @@ impl Gate {
         let mut state = self.state();
         state.uncall(lane);
         state.waiting.retain(|waiting| *waiting != lane);
-        if let Some(turn) = turn.take() {
+        if let Some(turn) = turn.take().filter(|turn| turn.cuts == state.pace.cuts()) {
             state.pace.correct(-turn.units);
         }
         state.call(&self.lanes);

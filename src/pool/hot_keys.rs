@@ -8,6 +8,7 @@
 //! Decay costs nothing per key: weights grow instead (by `e^(t / MEMORY)` since a landmark), and everything is scaled down
 //! now and then. Pure: time is passed in. The caller is the lane.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -56,6 +57,17 @@ pub struct HotKey<'a> {
     pub units_per_second: f64,
     /// For how long it has been above the threshold, as far as [`HotKeys::hot`] was asked.
     pub hot_for: Duration,
+}
+
+/// A hot partition key of an adaptive table, for whoever can give it more shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HotReport {
+    /// The DynamoDB table.
+    pub table: Arc<str>,
+    /// The partition key, without the shard that its stored form ends with.
+    pub partition: String,
+    /// The most shards that it may have.
+    pub max_shards: u32,
 }
 
 impl HotKeys {

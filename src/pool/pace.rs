@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::meter::Meter;
 
 /// What is kept of a capacity that was just exceeded.
-const KEPT: f64 = 0.97;
+const KEPT: f64 = 0.98;
 /// The most that one attempt may cut below what was confirmed in the last moments.
 const DEEPEST_CUT: f64 = 0.95;
 /// A cut where nothing at all got through.
@@ -34,8 +34,14 @@ const FORGETS_EVERY: Duration = Duration::from_millis(500);
 const DOUBLES_IN: Duration = Duration::from_millis(250);
 /// How long the ceiling rests after a cut.
 const HOLD: Duration = Duration::from_secs(1);
-/// Growth is `1 + GROWTH * seconds^4`: 3 % after four seconds, 90 % after nine.
-const GROWTH: f64 = 0.000_135;
+/// Growth is a little of what is known each second: what a table saves meanwhile makes up for the rest;
+const CREEP: f64 = 0.004;
+/// and a leap that begins late: 1 % after four seconds, 5 % after six, doubled after nine.
+const LEAP: f64 = 0.05;
+/// When the leap has come to that,
+const LEAP_AFTER_SECONDS: f64 = 6.0;
+/// and how often it doubles in a second.
+const LEAP_DOUBLINGS: f64 = 1.5;
 /// The ceiling never falls below this: a table has at least one write unit.
 const FLOOR_UNITS_PER_SECOND: f64 = 1.0;
 /// Units may go at once that the ceiling allows in this time: it is what a late wake-up loses.
@@ -67,6 +73,7 @@ pub(super) struct Pace {
     limited_at: Option<Instant>,
     /// What was known a while ago, and when that was noted.
     anchor: Option<(f64, Instant)>,
+    cuts: u32,
 }
 
 #[derive(Debug)]
@@ -93,6 +100,7 @@ impl Pace {
             tried: Meter::new(),
             limited_at: None,
             anchor: None,
+            cuts: 0,
         }
     }
 
@@ -113,6 +121,11 @@ impl Pace {
     /// whatever its turn.
     pub(super) fn attempt_units(&self) -> f64 {
         self.ceiling().map_or(f64::INFINITY, |rate| (rate * ATTEMPT.as_secs_f64()).max(1.0))
+    }
+
+    /// How often the ceiling was cut: turns that were given before the last time are void.
+    pub(super) fn cuts(&self) -> u32 {
+        self.cuts
     }
 
     /// Takes a turn for so many units: when it may go.
@@ -167,6 +180,7 @@ impl Pace {
         };
         self.learnt = Some(Learnt { floor, known, hold, cut_at: now, grown_for: Duration::ZERO, seen_at: now });
         self.limited_at = Some(now);
+        self.cuts = self.cuts.wrapping_add(1);
         // The table's bucket is empty: a call at once would be throttled whatever the rate.
         self.full_at = Some(now + BURST + REFILL + seconds(REFILL_ATTEMPTS * units / floor));
         true
@@ -206,7 +220,8 @@ impl Learnt {
         if seconds < catching_up {
             return self.floor * (seconds / DOUBLES_IN.as_secs_f64()).exp2();
         }
-        self.known * (1.0 + GROWTH * (seconds - catching_up).powi(4))
+        let seconds = seconds - catching_up;
+        self.known * (1.0 + CREEP * seconds + LEAP * (LEAP_DOUBLINGS * (seconds - LEAP_AFTER_SECONDS)).exp2())
     }
 }
 

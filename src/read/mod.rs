@@ -3,6 +3,7 @@
 //! No task hop and no cache: a read sees what DynamoDB has. The caller is `api::read`.
 
 mod backoff;
+mod placed;
 mod point;
 mod range;
 mod sort_key;
@@ -10,5 +11,6 @@ mod sort_key;
 mod tests;
 mod wanted;
 
+pub use placed::PlacedRead;
 pub use point::{PointReader, ReadOptions, ReadOutcome, TableRead, Unavailable};
 pub use range::{Patience, RangeError, RangeRead, RangeRows};

@@ -9,6 +9,7 @@ pub(crate) mod arbitrary;
 pub mod ddl;
 pub mod evolve;
 mod sequence;
+pub mod sharding;
 pub mod spark_json;
 pub mod table;
 pub mod types;

@@ -344,7 +344,8 @@ impl TableDef {
                 return Err(SchemaError::new(column, "a TTL column cannot be in the key"));
             }
         }
-        super::sequence::validate(self)
+        super::sequence::validate(self)?;
+        super::sharding::validate(self)
     }
 
     fn key_attribute(&self, columns: &[String], joined: &str) -> Result<KeyAttribute, SchemaError> {

@@ -16,6 +16,7 @@ use crate::payload::rows::RowsPlan;
 use crate::payload::{OnMissing, Plan, RowMode, Tally, Writes};
 use crate::pool::PoolTable;
 use crate::proto::v1;
+use crate::schema::sharding::Sharding;
 use crate::schema::table::TOMBSTONE_EXPIRY_ATTRIBUTE;
 use crate::schema::{Coalesce, TableDef};
 use crate::store::{SequenceRule, WriteOp};
@@ -57,6 +58,15 @@ impl Opened {
     /// How long a session waits for the outcomes of its oldest batch.
     pub(super) fn patience(&self) -> Duration {
         self.row_deadline + if self.is_sequenced() { ROW_DEADLINE_GRACE } else { Duration::ZERO }
+    }
+
+    /// Lets others go first; then, of an adaptive table, learns where rows are to be written now. While the shard map cannot
+    /// be read, that waits, and with it the session, until its rows have waited too long.
+    pub(super) async fn may_encode(&self, catalog: &Catalog) {
+        tokio::task::yield_now().await;
+        if matches!(self.table.def.sharding(), Sharding::Adaptive { .. }) {
+            self.plan.use_shards(catalog.shards().for_writing(&self.table.dynamodb_table).await);
+        }
     }
 
     /// Counts coercions of accepted rows for the whole process.

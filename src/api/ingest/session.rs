@@ -215,7 +215,7 @@ impl Session {
                 }
                 Ok(()) = self.schema_changes.changed() => self.announce_schema().await,
                 // A chunk at a time, and others first: a large batch must not keep a thread for itself.
-                () = tokio::task::yield_now(), if encodes => self.encode().await,
+                () = self.opened.may_encode(&self.ingest.catalog), if encodes => self.encode().await,
                 message = self.requests.message(), if may_read => match message {
                     Ok(Some(message)) => self.take_message(message).await,
                     Ok(None) => Err(no_finish().into()),

@@ -93,7 +93,10 @@ async fn write(
     let mut encoding = Encoding::begin(opened, payload, ticket, decoded).map_err(encoding_status)?;
     // All rows are encoded before the first is written: too many rows must write none.
     let (mut rows, mut rejects, mut memory_bytes) = (Vec::new(), Vec::new(), 0);
-    while let Some(chunk) = encoding.next_chunk(opened).map_err(|error| encoding_status(error.into()))? {
+    loop {
+        opened.may_encode(&ingest.catalog).await;
+        let chunk = encoding.next_chunk(opened).map_err(|error| encoding_status(error.into()))?;
+        let Some(chunk) = chunk else { break };
         rows.extend(chunk.rows);
         rejects.extend(chunk.rejects);
         ledger.count_coercions(&chunk.coercions);
@@ -102,7 +105,6 @@ async fn write(
             let message = format!("more than {WRITE_ROWS_MAX_ROWS} rows; use the Write stream");
             return Err(status::invalid_argument("payload", message));
         }
-        tokio::task::yield_now().await;
     }
     ledger.count_rows((rows.len() + rejects.len()) as u64);
     opened.count_coercions(&ingest.instruments, ledger.coercions());

@@ -19,8 +19,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::number::{self, Decimal, MICROS_PER_SECOND};
+use super::shard;
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{ListValue, MapEntry, MapValue, Row, StructValue, Value};
+use crate::schema::sharding::Sharding;
 use crate::schema::table::TOMBSTONE_ATTRIBUTE;
 use crate::schema::types::SchemaError;
 use crate::schema::{ColumnOptions, DataType, Field, NonFinite, TableDef};
@@ -85,11 +87,13 @@ pub enum Decoded {
 }
 
 /// Decodes items of one table into rows of chosen columns.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RowDecoder<'a> {
     columns: Vec<&'a Field>,
     ttl_column: Option<&'a str>,
     has_tombstones: bool,
+    /// The column whose stored form says the row's write shard, too.
+    sharded_column: Option<&'a str>,
     attributes: Arc<[String]>,
 }
 
@@ -98,9 +102,14 @@ impl<'a> RowDecoder<'a> {
     pub fn try_new(table: &'a TableDef, columns: &[String]) -> Result<Self, ProjectionError> {
         let ttl_column = table.ttl_column.as_deref();
         let has_tombstones = table.sequence_by.is_some();
+        let sharded_column = match &table.key.partition[..] {
+            [column] if table.sharding() != Sharding::None => Some(column.as_str()),
+            // The columns of a joined key have attributes of their own.
+            _ => None,
+        };
         if columns.is_empty() {
             let columns = table.schema.fields.iter().collect();
-            return Ok(Self { columns, ttl_column, has_tombstones, attributes: Arc::default() });
+            return Ok(Self { columns, ttl_column, has_tombstones, sharded_column, attributes: Arc::default() });
         }
         let mut seen = HashSet::with_capacity(columns.len());
         let mut fields = Vec::with_capacity(columns.len());
@@ -123,7 +132,7 @@ impl<'a> RowDecoder<'a> {
                 attributes.push(attribute);
             }
         }
-        Ok(Self { columns: fields, ttl_column, has_tombstones, attributes: attributes.into() })
+        Ok(Self { columns: fields, ttl_column, has_tombstones, sharded_column, attributes: attributes.into() })
     }
 
     /// The columns of the rows, in order.
@@ -152,6 +161,10 @@ impl<'a> RowDecoder<'a> {
         for field in &self.columns {
             let value = match item.remove(&field.name) {
                 None => Ok(NULL),
+                Some(Attr::S(stored)) if self.sharded_column == Some(&field.name) => match shard::split(&stored) {
+                    Some((key, _)) => decode_value(&field.data_type, &field.options, Attr::S(key.to_owned())),
+                    None => Err(DecodeError::new(&field.data_type, "text (S) without a write shard at its end")),
+                },
                 Some(attr) if self.ttl_column == Some(&field.name) => decode_ttl(&field.data_type, &attr),
                 Some(attr) => decode_value(&field.data_type, &field.options, attr),
             };

@@ -20,7 +20,9 @@ use tokio::time::Instant;
 
 use super::errors::Failure;
 use crate::limits::{STORE_TABLE_POLL, STORE_TABLE_POLL_MAX, STORE_TABLE_WAIT};
-use crate::schema::table::{BillingMode, DynamoDbOptions, KeyAttribute, KeyAttributeType, StreamView, TableDef};
+use crate::schema::table::{
+    BillingMode, DynamoDbOptions, KeyAttribute, KeyAttributeType, Ownership, StreamView, TableDef,
+};
 use crate::store::{ControlError, TableDescription};
 
 /// The key of a control table.
@@ -77,7 +79,9 @@ pub(super) async fn complete(client: &Client, definition: &TableDef) -> Result<(
         },
         other => other,
     };
-    if let Some(column) = definition.expiry_attribute() {
+    // What is not ours to set up keeps what its owner chose.
+    let is_ours = definition.ownership == Ownership::Created || definition.ttl_column.is_some();
+    if let Some(column) = definition.expiry_attribute().filter(|_| is_ours) {
         set_ttl(client, table, column).await.map_err(|error| after_creation("its time-to-live", error))?;
     }
     if definition.dynamodb.point_in_time_recovery {
