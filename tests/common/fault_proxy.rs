@@ -31,6 +31,8 @@ pub enum Fault {
     Pass,
     /// It is refused in DynamoDB's words; nothing is done. The reasons are those of throttling, with their resources.
     Refuse { status: u16, kind: &'static str, reasons: Vec<(&'static str, &'static str)> },
+    /// A transaction is cancelled because of this item, with this code; nothing is done.
+    Cancel { item: usize, code: &'static str },
     /// A BatchWriteItem's requests with these indices are left undone and come back as unprocessed.
     Part { left: Vec<usize> },
     /// A BatchWriteItem's requests with these indices, or the whole of any call, are left undone, and the answer says that they
@@ -69,6 +71,7 @@ impl Fault {
         match self {
             Self::Pass => "pass",
             Self::Refuse { kind, .. } => kind,
+            Self::Cancel { .. } => "cancel",
             Self::Part { .. } => "part",
             Self::Lie { .. } => "lie",
             Self::Slow(_) => "slow",
@@ -266,6 +269,7 @@ async fn serve(near: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
                 forward(&mut far, shared.to, &request).await?
             }
             Fault::Refuse { status, kind, reasons } => refusal(status, kind, &reasons),
+            Fault::Cancel { item, code } => cancellation(call.items().len(), item, code),
             Fault::Part { left } => part(&mut far, shared.to, &request, &call, &left, true).await?,
             Fault::Lie { left: Some(left) } => part(&mut far, shared.to, &request, &call, &left, false).await?,
             Fault::Lie { left: None } => Message::answer(200, &json!({})),
@@ -351,6 +355,13 @@ async fn part(
     }
     answer = answer.with_body(body.to_string().into_bytes());
     Ok(answer)
+}
+
+fn cancellation(items: usize, item: usize, code: &str) -> Message {
+    let reason = |index| json!({"Code": if index == item { code } else { "None" }});
+    let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
+    let reasons: Value = (0..items).map(reason).collect();
+    Message::answer(400, &json!({"__type": kind, "message": "by the proxy", "CancellationReasons": reasons}))
 }
 
 fn refusal(status: u16, kind: &str, reasons: &[(&str, &str)]) -> Message {

@@ -5,7 +5,7 @@
 //! compared with that log: no acked row is lost, nothing is stored that was not sent, nothing older is over something newer.
 //!
 //! Elsewhere: 13, 20, and what a call's end says for 14, 15, 17, 21, 22 in `faults.rs`; 23 and 24, which never reach
-//! DynamoDB, in `write.rs`; 26 of a reset connection in `cancel.rs`; 30 of more streams, over a folder, in `kill.rs`.
+//! DynamoDB, in `write.rs`; 25 over two gateways in `fencing.rs`; 26 of a reset connection in `cancel.rs`; 30 of more streams, over a folder, in `kill.rs`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 #![allow(clippy::print_stderr, reason = "a seeded test tells which faults it met")]
@@ -24,6 +24,7 @@ mod verifier;
 mod answers;
 mod capacity;
 mod ends;
+mod groups;
 mod kills;
 mod together;
 
