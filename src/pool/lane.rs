@@ -377,7 +377,7 @@ impl TableLane {
             self.waits = Waits::Nothing;
             return None;
         }
-        match self.gate.admit(lane, &mut self.turn, now) {
+        match self.gate.admit(lane, self.queue.ready_kinds(), &mut self.turn, now) {
             Admission::Go(permit, most_units) => {
                 self.waits = Waits::Nothing;
                 return Some((permit, most_units));
