@@ -306,7 +306,7 @@ impl Gateway {
 
     fn encode(&self, ipc: &Ipc) -> Vec<Chunk> {
         let mut cursor = self.arrow.decode(ipc.batch.clone()).unwrap();
-        std::iter::from_fn(|| cursor.next_chunk(&self.plan, CHUNK_TARGET_BYTES).unwrap()).collect()
+        std::iter::from_fn(|| cursor.next_chunk(&self.plan, CHUNK_TARGET_BYTES, 0).unwrap()).collect()
     }
 }
 

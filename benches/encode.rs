@@ -207,12 +207,12 @@ fn arrow_batch(case: &Case, compression: Option<CompressionType>) -> (Bytes, Byt
 
 fn encode_rows(batch: &[u8], plan: &Plan, rows_plan: &RowsPlan) -> Vec<Chunk> {
     let mut cursor = RowsCursor::new(batch);
-    std::iter::from_fn(|| cursor.next_chunk(plan, rows_plan, CHUNK_TARGET_BYTES).unwrap()).collect()
+    std::iter::from_fn(|| cursor.next_chunk(plan, rows_plan, CHUNK_TARGET_BYTES, 0).unwrap()).collect()
 }
 
 fn encode_arrow(batch: &Bytes, plan: &Plan, arrow_plan: &ArrowPlan) -> Vec<Chunk> {
     let mut cursor = arrow_plan.decode(batch.clone()).unwrap();
-    std::iter::from_fn(|| cursor.next_chunk(plan, CHUNK_TARGET_BYTES).unwrap()).collect()
+    std::iter::from_fn(|| cursor.next_chunk(plan, CHUNK_TARGET_BYTES, 0).unwrap()).collect()
 }
 
 fn items(chunks: &[Chunk]) -> Vec<Bytes> {

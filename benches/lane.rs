@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use forebay::payload::EncodedRow;
-use forebay::pool::queue::{ItemOutcome, Part, TableQueue};
+use forebay::pool::queue::{ItemOutcome, Part, Standing, TableQueue, Taken};
 use forebay::pool::retry::RetryConfig;
 use forebay::pool::{BatchTicket, MemoryBudget, Pool, PoolConfig, PoolTable, SessionEvent, SessionLink};
 use forebay::schema::TableDef;
@@ -66,17 +66,10 @@ fn queue(criterion: &mut Criterion<CpuTime>) {
     for (name, keys) in [("different keys", ROWS), ("ten rows a key", ROWS / 10)] {
         let rows = encoded(keys);
         let parts = || {
-            let part = |row: EncodedRow| Part {
-                item: row.item,
-                key_hash: row.key_hash,
-                partition_hash: row.partition_hash,
-                slice: 0,
-                row_index: row.row_index,
-                bulk: false,
-            };
+            let part = |row| Part::new(row, 0, false, None);
             rows.iter().cloned().map(part).collect::<Vec<_>>()
         };
-        let mut queue = TableQueue::new(true, RetryConfig::default());
+        let mut queue = TableQueue::new(true, false, RetryConfig::default());
         let mut rng = fastrand::Rng::with_seed(1);
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter_batched(
@@ -84,10 +77,10 @@ fn queue(criterion: &mut Criterion<CpuTime>) {
                 |parts| {
                     let mut reports = 0;
                     parts.into_iter().for_each(|part| queue.push(part));
-                    while let Some(batch) = queue.take_batch(now) {
+                    while let Some(Taken::Attempt(batch)) = queue.take(now, f64::INFINITY) {
                         for slot in batch.slots {
                             let outcome = ItemOutcome::Confirmed;
-                            queue.settle(slot, outcome, now, &mut rng, |_| true, &mut |_| reports += 1);
+                            queue.settle(slot, outcome, now, &mut rng, |_| Standing::Live, &mut |_| reports += 1);
                         }
                     }
                     assert_eq!(reports, ROWS);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::api::ingest::SessionTimeouts;
-use crate::catalog::CatalogConfig;
+use crate::catalog::{CatalogConfig, ShardConfig};
 use crate::limits::{
     EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES,
     MESSAGE_STALL_TIMEOUT, WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES,
@@ -48,6 +48,18 @@ pub struct Config {
     /// Seconds between reads of the catalog.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalog_refresh_seconds: Option<f64>,
+    /// Seconds that a copy of the shard map may be used; the same in all gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard_map_ttl_seconds: Option<f64>,
+    /// Seconds that the clocks of gateways may be apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard_map_skew_seconds: Option<f64>,
+    /// Write units a second from which a stored partition key of an adaptive table is hot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_write_units: Option<f64>,
+    /// Seconds that a partition key is hot before it gets more shards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_patience_seconds: Option<f64>,
     /// Lanes of the write pool; two a core where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lanes: Option<usize>,
@@ -216,6 +228,10 @@ impl Config {
             control_table_prefix: self.control_table_prefix.or(below.control_table_prefix),
             table_prefix: self.table_prefix.or(below.table_prefix),
             catalog_refresh_seconds: self.catalog_refresh_seconds.or(below.catalog_refresh_seconds),
+            shard_map_ttl_seconds: self.shard_map_ttl_seconds.or(below.shard_map_ttl_seconds),
+            shard_map_skew_seconds: self.shard_map_skew_seconds.or(below.shard_map_skew_seconds),
+            split_write_units: self.split_write_units.or(below.split_write_units),
+            split_patience_seconds: self.split_patience_seconds.or(below.split_patience_seconds),
             lanes: self.lanes.or(below.lanes),
             attempts_in_flight: self.attempts_in_flight.or(below.attempts_in_flight),
             write_attempt_timeout_seconds: self.write_attempt_timeout_seconds.or(below.write_attempt_timeout_seconds),
@@ -252,6 +268,10 @@ impl Config {
             control_table_prefix: Some(catalog.control_table_prefix),
             table_prefix: Some(catalog.table_prefix),
             catalog_refresh_seconds: Some(catalog.refresh_interval.as_secs_f64()),
+            shard_map_ttl_seconds: Some(catalog.shards.ttl.as_secs_f64()),
+            shard_map_skew_seconds: Some(catalog.shards.skew.as_secs_f64()),
+            split_write_units: Some(catalog.shards.split_at_units_per_second),
+            split_patience_seconds: Some(catalog.shards.split_patience.as_secs_f64()),
             lanes: Some(pool.lanes),
             attempts_in_flight: Some(attempts_in_flight),
             write_attempt_timeout_seconds: Some(attempt_timeout.as_secs_f64()),
@@ -306,7 +326,20 @@ impl Settings {
         let max_connection_age = seconds("max_connection_age_seconds", config.max_connection_age_seconds)?;
         let attempt = seconds("write_attempt_timeout_seconds", config.write_attempt_timeout_seconds)?;
         let refresh = seconds("catalog_refresh_seconds", config.catalog_refresh_seconds)?;
-        for (key, duration) in [("write_attempt_timeout_seconds", attempt), ("catalog_refresh_seconds", refresh)] {
+        let shard_map_ttl = seconds("shard_map_ttl_seconds", config.shard_map_ttl_seconds)?;
+        let split_at = config.split_write_units.filter(|units| *units >= 1.0 && units.is_finite());
+        let shards = ShardConfig {
+            ttl: shard_map_ttl,
+            skew: seconds("shard_map_skew_seconds", config.shard_map_skew_seconds)?,
+            split_patience: seconds("split_patience_seconds", config.split_patience_seconds)?,
+            split_at_units_per_second: split_at
+                .ok_or_else(|| ConfigError { key: "split_write_units", message: "must be at least 1".to_owned() })?,
+        };
+        for (key, duration) in [
+            ("write_attempt_timeout_seconds", attempt),
+            ("catalog_refresh_seconds", refresh),
+            ("shard_map_ttl_seconds", shard_map_ttl),
+        ] {
             if duration.is_zero() {
                 return Err(ConfigError { key, message: "must be above 0".to_owned() });
             }
@@ -325,6 +358,7 @@ impl Settings {
                 control_table_prefix: config.control_table_prefix.unwrap_or_default(),
                 table_prefix: config.table_prefix.unwrap_or_default(),
                 refresh_interval: refresh,
+                shards,
             },
             pool,
             // The other half is the transport's: a message for each session.

@@ -16,7 +16,7 @@
 //! middleware  tower layers
 //! catalog     table definitions: control table, cache, versions
 //! pool        router, lanes, batches, retries, outcomes
-//! read        point reads
+//! read        point reads and ranges
 //! payload     rows and Arrow batches -> DynamoDB JSON; items -> typed values
 //! store       the trait; DynamoDB by the SDK; the embedded store
 //! schema      types, tables, and the texts they are written in

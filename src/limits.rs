@@ -16,6 +16,8 @@ pub const ITEM_MAX_BYTES: usize = 400 * 1024;
 pub const PARTITION_KEY_MAX_BYTES: usize = 2048;
 /// Longest sort key value (DynamoDB).
 pub const SORT_KEY_MAX_BYTES: usize = 1024;
+/// Write shards of one partition key (chosen: two hexadecimal digits; 256,000 write units a second of one key).
+pub const WRITE_SHARDS_MAX: u32 = 256;
 /// Deepest nesting of lists and maps (DynamoDB).
 pub const NESTING_MAX_LEVELS: usize = 32;
 /// Significant digits of a number (DynamoDB).
@@ -61,6 +63,18 @@ pub const WRITE_UNIT_BYTES: u32 = 1024;
 /// USD for a million write request units: on demand, standard class, us-east-1 (AWS: "New: Amazon DynamoDB lowers pricing for
 /// on-demand throughput and global tables", in effect since 2024-11-01; it was 1.25 before).
 pub const WRITE_REQUEST_USD_PER_MILLION: f64 = 0.625;
+/// Operators in one update expression (DynamoDB: 300), and so columns of a session that merges, key apart.
+pub const MERGE_MAX_COLUMNS: usize = 300;
+/// Rows of an atomic batch (DynamoDB: items of one TransactWriteItems).
+pub const ATOMIC_MAX_ROWS: usize = 100;
+/// Items of an atomic batch together, in bytes (DynamoDB: 4 MB in one TransactWriteItems).
+pub const ATOMIC_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// How long a delete hides older rows unless the table says otherwise (protocol).
+pub const TOMBSTONE_RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The shortest such time (chosen: [`ROW_DEADLINE_MAX`]; a row may wait so long, and must not outlive the tombstone).
+pub const TOMBSTONE_RETENTION_MIN: Duration = ROW_DEADLINE_MAX;
+/// The longest such time (chosen: ten years).
+pub const TOMBSTONE_RETENTION_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// Columns of a table or a session (chosen; Spark tables of features have hundreds).
 pub const MAX_COLUMNS: usize = 4_096;
 
@@ -72,6 +86,9 @@ pub const WINDOW_MAX_UNACKED_BATCHES: u32 = 64;
 pub const ROW_DEADLINE_DEFAULT: Duration = Duration::from_secs(600);
 /// The longest `row_deadline` that Open may ask for (chosen).
 pub const ROW_DEADLINE_MAX: Duration = Duration::from_secs(3600);
+/// In tables with `sequence_by`, rows get an outcome when `row_deadline` passes, and a session waits so much longer for it
+/// (chosen: twice the longest attempt that may be under way then).
+pub const ROW_DEADLINE_GRACE: Duration = Duration::from_secs(60);
 /// Silence before Open (fault 6).
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence in the middle of a message (fault 6).
@@ -125,6 +142,15 @@ pub const READ_BACKOFF_BASE: Duration = Duration::from_millis(20);
 pub const READ_BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Bytes of rows in one answer (chosen: a message, less room for its frame). Keys beyond are reported, not dropped.
 pub const READ_MAX_ANSWER_BYTES: usize = MESSAGE_MAX_BYTES - 1024 * 1024;
+/// Bytes of items after which the rows of a range are sent (chosen: a page of DynamoDB's, and below a client's default limit
+/// of 4 MiB for one message).
+pub const RANGE_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Bytes of items that a range over several write shards means to hold (chosen: one message's worth).
+pub const RANGE_BUFFER_BYTES: usize = MESSAGE_MAX_BYTES;
+/// The guess at the size of a range's items before any was seen (chosen: a read unit).
+pub const RANGE_FIRST_ITEM_BYTES: usize = 4096;
+/// Queries of one range that run at once (chosen: 256 write shards in 16 rounds).
+pub const RANGE_CONCURRENT_CALLS: usize = 16;
 /// First wait of a client before it tries again (chosen: above a process restart's jitter, below what people notice).
 pub const CLIENT_BACKOFF_BASE: Duration = Duration::from_millis(100);
 /// Longest wait of a client between two attempts (chosen).

@@ -136,6 +136,7 @@ impl Gateway {
         let shutdown = Shutdown::new(settings.drain_for);
         let catalog = Catalog::open(Arc::clone(&store), settings.catalog.clone()).await?;
         tokio::spawn(catalog.clone().refresh_loop(shutdown.token()));
+        tokio::spawn(catalog.shards().clone().refresh_loop(shutdown.token()));
         let (pool, pool_tasks) = Pool::start(&settings.pool, &store, &instruments);
 
         let (health, health_service) = tonic_health::server::health_reporter();

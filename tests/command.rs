@@ -134,6 +134,16 @@ async fn a_csv_file_makes_its_table_and_every_value_is_read_back_typed() {
     }
     let said = shell.run(&["get", "flights", "UA1", "1", "--columns", "tail,delay"]).await;
     assert_eq!((said.code, said.stdout.as_str()), (0, "tail   N1\ndelay  -3\n"));
+    let said = shell.run(&["get", "flights", "UA1", "--range", "--columns", "leg,tail", "--strong"]).await;
+    assert_eq!((said.code, said.stdout.as_str()), (0, "leg   1\ntail  N1\n\nleg   2\ntail  007\n"));
+    let backwards = ["get", "flights", "UA1", "--range", "--from=-5", "--descending", "--limit", "1", "--json"];
+    let said = shell.run(&backwards).await;
+    assert_eq!((said.code, said.json()["leg"].take()), (0, json!(2)));
+    let said = shell.run(&["get", "flights", "UA1", "--range", "--to", "1"]).await;
+    assert_eq!((said.code, said.error()), (3, "flights UA1: there are no such rows"));
+    let said = shell.run(&["get", "flights", "UA1", "--range", "--from", "1", "--from", "2"]).await;
+    assert_eq!((said.code, said.error()), (2, "the sort key of flights has 1 column (leg bigint); 2 values are given"));
+    assert_eq!(shell.run(&["get", "flights", "UA1", "--from", "1"]).await.code, 2, "bounds are of ranges");
     let said = shell.run(&["load", &file, "--table", "flights", "--mode", "delete"]).await;
     assert_eq!(said.code, 0, "{}", said.stderr);
     let said = shell.run(&["get", "flights", "UA1", "1"]).await;

@@ -328,7 +328,7 @@ async fn sessions_that_cannot_add_are_refused_and_change_nothing() {
     let new = || adding("rows", "id STRING, must INT, extra INT");
     let wide = (0..4095).map(|i| format!("c{i} INT")).collect::<Vec<_>>().join(", ");
     let cases = [
-        (v1::Open { mode: v1::WriteMode::Delete.into(), ..new() }, "ADD_COLUMNS is for PUT"),
+        (v1::Open { mode: v1::WriteMode::Delete.into(), ..new() }, "ADD_COLUMNS is for the other modes"),
         (v1::Open { validate_only: true, ..new() }, "validate_only changes nothing"),
         (adding("rows", "must INT, extra INT"), "key column `id`"),
         (adding("rows", "id STRING, extra INT"), "column `must`"),

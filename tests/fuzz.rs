@@ -131,7 +131,7 @@ fn rows_entry(mode: StoreAssignment) -> Entry {
         let mut cursor = RowsCursor::new(input);
         let mut outcome = 0;
         loop {
-            match cursor.next_chunk(&plan, &rows_plan, 1 << 16) {
+            match cursor.next_chunk(&plan, &rows_plan, 1 << 16, 0) {
                 Ok(Some(chunk)) => outcome ^= outcome_of_chunk(&chunk),
                 Ok(None) => return outcome,
                 Err(error) => return outcome ^ outcome_of(&error.to_string()),
@@ -168,7 +168,7 @@ fn arrow_entry(mode: StoreAssignment) -> Entry {
         };
         let mut outcome = 2;
         loop {
-            match cursor.next_chunk(&plan, 1 << 16) {
+            match cursor.next_chunk(&plan, 1 << 16, 0) {
                 Ok(Some(chunk)) => outcome ^= outcome_of_chunk(&chunk),
                 Ok(None) => return outcome,
                 Err(error) => return outcome ^ outcome_of(&error.to_string()),
@@ -289,7 +289,7 @@ fn item_samples() -> Vec<Vec<u8>> {
     let plan = Plan::compile(&table, &table.schema, WriteOp::Put, 1).unwrap();
     let rows_plan = RowsPlan::compile(&plan).unwrap();
     let batch = RowBatch { rows: vec![sample_row(1)] }.encode_to_vec();
-    let chunk = RowsCursor::new(&batch).next_chunk(&plan, &rows_plan, 1 << 20).unwrap().unwrap();
+    let chunk = RowsCursor::new(&batch).next_chunk(&plan, &rows_plan, 1 << 20, 0).unwrap().unwrap();
     assert_eq!(chunk.rejects, [], "the sample itself is a good row");
     vec![chunk.rows[0].item.json.to_vec()]
 }

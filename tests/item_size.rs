@@ -110,7 +110,7 @@ impl Encoder {
             vec![value(Kind::StringValue("k".to_owned())), value(Kind::StringValue("x".repeat(filler_bytes)))];
         row.extend_from_slice(values);
         let batch = RowBatch { rows: vec![Row { values: row }] }.encode_to_vec();
-        RowsCursor::new(&batch).next_chunk(&self.plan, &self.rows, 1 << 20).unwrap().unwrap()
+        RowsCursor::new(&batch).next_chunk(&self.plan, &self.rows, 1 << 20, 0).unwrap().unwrap()
     }
 
     /// The longest filler that the encoder takes.

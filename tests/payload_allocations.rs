@@ -65,7 +65,7 @@ fn allocations(table: &TableDef, session: &str, rows: usize, row: &dyn Fn(usize)
     let rows_plan = RowsPlan::compile(&plan).unwrap();
     let batch = RowBatch { rows: (0..rows).map(|at| Row { values: row(at) }).collect() }.encode_to_vec();
     let before = ALLOCATIONS.load(Ordering::Relaxed);
-    let chunk = RowsCursor::new(&batch).next_chunk(&plan, &rows_plan, usize::MAX / 2).unwrap().unwrap();
+    let chunk = RowsCursor::new(&batch).next_chunk(&plan, &rows_plan, usize::MAX / 2, 0).unwrap().unwrap();
     let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before;
     assert_eq!((chunk.rows.len(), chunk.rejects.len()), (rows, 0), "{:?}", chunk.rejects.first());
     allocated

@@ -16,7 +16,7 @@ use forebay::proto::v1::read_service_server::ReadServiceServer;
 use forebay::proto::v1::value::Kind;
 use forebay::proto::v1::{
     BatchGetRowsRequest, Consistency, GetRowRequest, GetRowResponse, ListValue, ReadRangeRequest, ReadSeriesRequest,
-    ReadStatus, Row, RowBatch, RowKey, StructValue, TableKeys, Value,
+    ReadStatus, Row, RowBatch, RowKey, SortOrder, StructValue, TableKeys, Value,
 };
 use forebay::read::PointReader;
 use forebay::schema::{KeyDef, TableDef, ddl};
@@ -54,6 +54,12 @@ impl Store for Hanging {
         Box::pin(async move {
             self.pass().await;
             self.inner.batch_get(tables).await
+        })
+    }
+    fn query(&self, range: QueryRange) -> StoreFuture<'_, QueryPage, ReadError> {
+        Box::pin(async move {
+            self.pass().await;
+            self.inner.query(range).await
         })
     }
     fn batch_write(&self, request: BatchWrite) -> StoreFuture<'_, WriteDone, WriteError> {
@@ -126,7 +132,7 @@ impl Gateway {
         let rows_plan = RowsPlan::compile(&plan).unwrap();
         let batch = RowBatch { rows }.encode_to_vec();
         let mut cursor = RowsCursor::new(&batch);
-        while let Some(chunk) = cursor.next_chunk(&plan, &rows_plan, 1 << 20).unwrap() {
+        while let Some(chunk) = cursor.next_chunk(&plan, &rows_plan, 1 << 20, 0).unwrap() {
             assert_eq!(chunk.rejects, []);
             for items in chunk.rows.chunks(25) {
                 let items = items.iter().map(|row| row.item.clone()).collect();
@@ -388,10 +394,154 @@ async fn a_deleted_dynamodb_table_is_said_and_its_neighbours_are_read() {
     assert_eq!((read[0][0].0, read[1][0].0), (ReadStatus::Unavailable, ReadStatus::Found));
 }
 
+/// A table `events` of a text, a day and a number as its key: 12 rows under `a`, one under `b`.
+async fn events(gateway: &Gateway) {
+    let ddl = "id STRING NOT NULL, day DATE NOT NULL, n BIGINT NOT NULL, v STRING, until TIMESTAMP";
+    let event = |id: &str, day: i32, n: i64, until: Option<i64>| {
+        let until = until.map(|until| Kind::TimestampMicros(until * 1_000_000));
+        row([
+            Some(text(id)),
+            Some(Kind::DateDays(day)),
+            Some(Kind::IntValue(n)),
+            Some(text(&format!("{day}.{n}"))),
+            until,
+        ])
+    };
+    let mut rows: Vec<_> = (0..4).flat_map(|day| (-1..2).map(move |n| event("a", day, n, None))).collect();
+    rows.push(event("a", 1, 9, Some(now() - 10)));
+    rows.push(event("b", 1, 0, None));
+    gateway.table("events", ddl, key_of(&["id"], &["day", "n"]), Some("until"), rows).await;
+}
+
+fn range_of(id: &str) -> ReadRangeRequest {
+    ReadRangeRequest {
+        table: "events".into(),
+        partition: Some(key([text(id)])),
+        columns: vec!["v".into()],
+        consistency: Consistency::Strong.into(),
+        ..Default::default()
+    }
+}
+
+fn at(day: i32, n: i64) -> Option<RowKey> {
+    Some(key([Kind::DateDays(day), Kind::IntValue(n)]))
+}
+
+/// The texts of a range's rows.
+async fn texts(gateway: &Gateway, request: ReadRangeRequest) -> Vec<String> {
+    let mut stream = gateway.client.clone().read_range(request).await.unwrap().into_inner();
+    let (mut texts, mut first) = (Vec::new(), true);
+    while let Some(message) = stream.message().await.unwrap() {
+        assert_eq!(message.columns.is_some(), std::mem::take(&mut first), "the columns come once");
+        texts.extend(message.rows.into_iter().map(|row| match row.values.into_iter().next().unwrap().kind {
+            Some(Kind::StringValue(text)) => text,
+            other => panic!("{other:?}"),
+        }));
+    }
+    assert!(!first, "also an empty range says its columns");
+    texts
+}
+
 #[tokio::test]
-async fn ranges_and_series_are_refused_until_they_are_there() {
+async fn a_range_is_read_in_the_order_of_its_sort_key_within_its_bounds() {
     let gateway = Gateway::start().await;
-    let mut client = gateway.client.clone();
-    assert_eq!(client.read_range(ReadRangeRequest::default()).await.unwrap_err().code(), Code::Unimplemented);
-    assert_eq!(client.read_series(ReadSeriesRequest::default()).await.unwrap_err().code(), Code::Unimplemented);
+    events(&gateway).await;
+    let all: Vec<_> = (0..4).flat_map(|day| (-1..2).map(move |n| format!("{day}.{n}"))).collect();
+    assert_eq!(
+        texts(&gateway, range_of("a")).await,
+        all,
+        "joined sort keys sort as their columns, the expired left out"
+    );
+    assert_eq!(texts(&gateway, range_of("b")).await, ["1.0"]);
+    assert_eq!(texts(&gateway, range_of("nobody")).await, [""; 0]);
+
+    let between = ReadRangeRequest { sort_from: at(1, 0), sort_to: at(3, -1), ..range_of("a") };
+    assert_eq!(texts(&gateway, between.clone()).await, ["1.0", "1.1", "2.-1", "2.0", "2.1"]);
+    let backwards = ReadRangeRequest { order: SortOrder::Descending.into(), limit: 2, ..between.clone() };
+    assert_eq!(texts(&gateway, backwards).await, ["2.1", "2.0"]);
+    let nothing = ReadRangeRequest { sort_from: at(3, 0), sort_to: at(3, -1), ..range_of("a") };
+    assert_eq!(texts(&gateway, nothing).await, [""; 0]);
+
+    let whole = ReadRangeRequest { columns: vec![], limit: 1, ..between };
+    let mut stream = gateway.client.clone().read_range(whole).await.unwrap().into_inner();
+    let first = stream.message().await.unwrap().unwrap();
+    let names: Vec<_> = first.columns.unwrap().fields.into_iter().map(|field| field.name).collect();
+    assert_eq!(names, ["id", "day", "n", "v", "until"]);
+    let expected = row([Some(text("a")), Some(Kind::DateDays(1)), Some(Kind::IntValue(0)), Some(text("1.0")), None]);
+    assert_eq!(first.rows, [expected]);
+}
+
+#[tokio::test]
+async fn wrong_ranges_are_refused_with_the_place_and_what_is_expected() {
+    let gateway = Gateway::start().await;
+    numbers(&gateway).await;
+    events(&gateway).await;
+    for (request, field, words) in [
+        (ReadRangeRequest { partition: None, ..range_of("a") }, "partition", "is missing"),
+        (
+            ReadRangeRequest { partition: at(1, 1), ..range_of("a") },
+            "partition",
+            "the key has 2 values; the key is (id string)",
+        ),
+        (
+            ReadRangeRequest { sort_from: Some(key([Kind::DateDays(1)])), ..range_of("a") },
+            "sort_from",
+            "the sort key has 1 value; the key is (day date, n bigint)",
+        ),
+        (
+            ReadRangeRequest { sort_to: Some(key([Kind::DateDays(1), text("x")])), ..range_of("a") },
+            "sort_to",
+            "key column `n`: string does not fit",
+        ),
+        (ReadRangeRequest { order: 7, ..range_of("a") }, "order", "does not know the value 7"),
+        (ReadRangeRequest { columns: vec!["w".into()], ..range_of("a") }, "columns", "has no column `w`"),
+        (
+            ReadRangeRequest { table: "nums".into(), columns: vec![], ..range_of("a") },
+            "table",
+            "the table has no sort key, so it has no ranges; its key is (n bigint)",
+        ),
+    ] {
+        let status = gateway.client.clone().read_range(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert_eq!(status.get_error_details().bad_request().unwrap().field_violations[0].field, field);
+        assert!(status.message().contains(words), "{}", status.message());
+    }
+    let nowhere = ReadRangeRequest { table: "nowhere".into(), ..range_of("a") };
+    assert_eq!(gateway.client.clone().read_range(nowhere).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_range_that_cannot_go_on_says_so() {
+    let gateway = Gateway::start().await;
+    events(&gateway).await;
+    let key_json = r#""id":{"S":"a"},"_sk":{"S":"1970-01-03\u0000"}"#;
+    let foreign = format!(r#"{{{key_json},"day":{{"S":"1970-01-03"}},"n":{{"N":"0"}},"v":{{"N":"17"}}}}"#);
+    let foreign = WriteItem::new(WriteOp::Put, Bytes::from(foreign), key_json.len() as u32);
+    gateway.store.write_one(OneWrite { table: "events".into(), item: foreign, sequence: None }).await.unwrap();
+    let mut stream = gateway.client.clone().read_range(range_of("a")).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().rows.len(), 6, "the rows before it come");
+    let status = stream.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(status.get_error_details().error_info().unwrap().reason, "ROW_UNDECODABLE");
+    let words =
+        "the item after 6 rows of the range does not fit the schema: column `v`: expected string, found a number";
+    assert!(status.message().starts_with(words), "{}", status.message());
+
+    gateway.store.hang.store(true, Ordering::Relaxed);
+    let mut hanging =
+        gateway.client.clone().read_range(with_timeout(range_of("b"), "300m")).await.unwrap().into_inner();
+    assert_eq!(hanging.message().await.unwrap_err().code(), Code::DeadlineExceeded);
+    let mut patient = gateway.client.clone().read_range(range_of("b")).await.unwrap().into_inner();
+    assert_eq!(
+        patient.message().await.unwrap_err().code(),
+        Code::Unavailable,
+        "no deadline of the client's has passed"
+    );
+}
+
+#[tokio::test]
+async fn series_are_refused_until_they_are_there() {
+    let gateway = Gateway::start().await;
+    let refused = gateway.client.clone().read_series(ReadSeriesRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
 }

@@ -5,68 +5,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay::schema::table::{KeyAttribute, KeyAttributeType, KeyDef, TableDef};
-use forebay::schema::types::{DataType, Field, Schema};
+use forebay::schema::table::{KeyAttribute, KeyAttributeType};
 use forebay::store::dynamodb::DynamoDb;
 use forebay::store::embedded::{Embedded, EmbeddedError};
 use forebay::store::{
-    Attr, BatchWrite, ControlError, ControlRecord, GetKeys, Item, KeyAttrs, OneWrite, ReadError, Store, WriteError,
-    WriteItem, WriteOp,
+    Attr, ControlError, ControlRecord, Item, KeyAttrs, OneWrite, ReadError, Store, WriteError, WriteItem, WriteOp,
 };
 
-struct Local {
-    store: DynamoDb,
-    _embedded: Embedded,
-}
+#[path = "common/local_store.rs"]
+mod local_store;
 
-async fn local() -> Local {
-    let embedded = Embedded::start(None).unwrap();
-    Local { store: DynamoDb::connect(&embedded.store_config()).await.unwrap(), _embedded: embedded }
-}
-
-fn definition(table: &str) -> TableDef {
-    let schema = Schema {
-        fields: vec![
-            Field::new("id", DataType::String, false),
-            Field::new("n", DataType::Long, false),
-            Field::new("until", DataType::Long, true),
-        ],
-    };
-    let key = KeyDef {
-        partition: vec!["id".to_owned()],
-        sort: vec!["n".to_owned()],
-        partition_attribute: "_pk".to_owned(),
-        sort_attribute: "_sk".to_owned(),
-    };
-    TableDef::new(table, schema, key, table)
-}
-
-/// A put of the key (id, n) with more attributes, as JSON.
-fn put(id: &str, n: i64, rest: &str) -> WriteItem {
-    let key = key_json(id, n);
-    WriteItem::new(WriteOp::Put, Bytes::from(format!("{{{key}{rest}}}")), key.len() as u32)
-}
-
-fn delete(id: &str, n: i64) -> WriteItem {
-    WriteItem { op: WriteOp::Delete, ..put(id, n, "") }
-}
-
-fn key_json(id: &str, n: i64) -> String {
-    format!(r#""id":{{"S":{}}},"n":{{"N":"{n}"}}"#, serde_json::Value::from(id))
-}
-
-fn key(id: &str, n: i64) -> KeyAttrs {
-    vec![("id".to_owned(), Attr::S(id.to_owned())), ("n".to_owned(), Attr::N(n.to_string()))]
-}
-
-fn keys(table: &str, keys: Vec<KeyAttrs>, attributes: &[&str]) -> GetKeys {
-    let attributes: Vec<String> = attributes.iter().map(|&name| name.to_owned()).collect();
-    GetKeys { table: table.into(), keys, attributes: attributes.into(), strong: true }
-}
-
-fn batch(table: &str, items: Vec<WriteItem>) -> BatchWrite {
-    BatchWrite { table: table.into(), items }
-}
+use local_store::{batch, definition, delete, key, keys, local, put};
 
 #[tokio::test]
 async fn every_kind_of_value_is_read_back_as_it_was_written() {

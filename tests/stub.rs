@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use forebay::store::dynamodb::DynamoDb;
 use forebay::store::{
-    Attr, BatchWrite, ControlError, ControlRecord, GetKeys, OneWrite, Store, StoreConfig, WriteError, WriteItem,
-    WriteOp,
+    Attr, BatchWrite, ControlError, ControlRecord, GetKeys, OneWrite, SequenceRule, Span, Store, StoreConfig,
+    WriteError, WriteItem, WriteOp,
 };
 
 #[path = "common/stub_store.rs"]
@@ -98,4 +98,55 @@ async fn kept_items_are_read_back() {
     assert_eq!(done.items[0].len(), 1);
     let one = store.get(GetKeys { keys: vec![key(1)], ..wanted }).await.unwrap().unwrap();
     assert_eq!(one, [("v".to_owned(), Attr::S("x".to_owned()))].into());
+}
+
+/// A write of the sequence `seq`, sent by itself.
+async fn sequenced(store: &DynamoDb, op: WriteOp, seq: &str, rest: &str) -> Result<(), WriteError> {
+    let item = item(op, 1, &format!(r#","seq":{seq}{rest}"#));
+    let start = 1 + item.key_len + r#","seq":"#.len() as u32;
+    let sequence = Some(Span { start, end: start + seq.len() as u32 });
+    let rule = SequenceRule { attribute: "seq".into(), expiry_attribute: Some("_expires_at".into()) };
+    let item = WriteItem { sequence, ..item };
+    store.write_one(OneWrite { table: "tbl".into(), item, sequence: Some(rule.into()) }).await.map(|_| ())
+}
+
+#[tokio::test]
+async fn conditions_and_merges_mean_what_they_mean_to_dynamodb_where_items_are_kept() {
+    let (stub, store) = start(StubOptions { keep_items: true, ..StubOptions::default() }).await;
+    store.ensure_control_table("tbl").await.unwrap();
+    let key = vec![("pk".to_owned(), Attr::S("a".to_owned())), ("sk".to_owned(), Attr::N("1".to_owned()))];
+    let wanted = GetKeys { table: "tbl".into(), keys: vec![key], attributes: [].into(), strong: false };
+    let stored = async || store.get(wanted.clone()).await.unwrap().unwrap();
+
+    sequenced(&store, WriteOp::Insert, r#"{"N":"9"}"#, r#","v":{"S":"first"}"#).await.unwrap();
+    let error = sequenced(&store, WriteOp::Insert, r#"{"N":"11"}"#, "").await.unwrap_err();
+    assert_eq!(error, WriteError::Condition { existing: Some(stored().await) });
+    // By number, not by text.
+    sequenced(&store, WriteOp::Put, r#"{"N":"10"}"#, r#","v":{"S":"second"},"w":{"N":"1"}"#).await.unwrap();
+    assert!(sequenced(&store, WriteOp::Put, r#"{"N":"9"}"#, "").await.is_err());
+    sequenced(&store, WriteOp::Merge, r#"{"N":"10"}"#, r#","v":{"S":"third"},"w":null"#).await.unwrap();
+    let third = stored().await;
+    assert_eq!((&third["v"], third.contains_key("w"), third.len()), (&Attr::S("third".to_owned()), false, 4));
+    let dead = r#","_deleted":{"BOOL":true},"_expires_at":{"N":"1"}"#;
+    sequenced(&store, WriteOp::Put, r#"{"N":"12"}"#, dead).await.unwrap();
+    assert!(sequenced(&store, WriteOp::Insert, r#"{"N":"11"}"#, "").await.is_err());
+    sequenced(&store, WriteOp::Merge, r#"{"N":"13"}"#, "").await.unwrap();
+    assert_eq!(stored().await.len(), 3, "a newer merge ends a tombstone");
+
+    let refused = stub.stats().refused;
+    let unordered = WriteItem { op: WriteOp::Merge, ..item(WriteOp::Put, 2, r#","v":{"S":"x"}"#) };
+    store.write_one(OneWrite { table: "tbl".into(), item: unordered, sequence: None }).await.unwrap();
+    assert_eq!((stub.stats().refused, stub.stats().false_conditions), (refused, 3));
+}
+
+#[tokio::test]
+async fn every_condition_holds_where_no_items_are_kept() {
+    let (stub, store) = start(StubOptions::default()).await;
+    for op in [WriteOp::Put, WriteOp::Insert, WriteOp::Merge] {
+        sequenced(&store, op, r#"{"N":"9"}"#, "").await.unwrap();
+        sequenced(&store, op, r#"{"S":"8"}"#, "").await.unwrap();
+    }
+    assert!(sequenced(&store, WriteOp::Merge, r#"{"N":9}"#, "").await.is_err(), "its values are read as well");
+    let stats = stub.stats();
+    assert_eq!((stats.puts, stats.updates, stats.refused, stats.false_conditions), (4, 2, 1, 0));
 }

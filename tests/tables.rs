@@ -234,10 +234,11 @@ async fn pages_of_the_list_hold_every_table_once_and_what_is_for_later_says_so()
     }
     assert_eq!(names, ["table-0", "table-1", "table-2", "table-3", "table-4"]);
 
-    let table = v1::Table { sequence_by: "score".to_owned(), ..users("later") };
+    let lake = v1::Lake { enabled: true, location: "s3://bucket/x".to_owned(), best_effort: false };
+    let table = v1::Table { lake: Some(lake), ..users("later") };
     let status = client.apply_table(v1::ApplyTableRequest { table: Some(table), dry_run: false }).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
-    assert!(status.message().starts_with("`sequence_by`: "), "{}", status.message());
+    assert!(status.message().starts_with("`lake`: "), "{}", status.message());
     let status = client.check_rows(v1::CheckRowsRequest::default()).await.unwrap_err();
     assert_eq!(status.get_error_details().error_info().unwrap().reason, "INVALID_ARGUMENT");
     let request = v1::GetTableRequest { name: "nothing".to_owned(), schema_version: 0 };

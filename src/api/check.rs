@@ -119,6 +119,7 @@ impl Tally {
         for row in &chunk.rows {
             self.sizes_bytes.push(row.item_bytes);
             self.units += match row.item.op {
+                // A merge takes as much as the item that it is merged into, which nobody has read: what it carries is the least.
                 WriteOp::Put | WriteOp::Merge | WriteOp::Insert => u64::from(row.item_bytes.div_ceil(WRITE_UNIT_BYTES)),
                 // As much as the item that is deleted, which nobody has read.
                 WriteOp::Delete => 1,

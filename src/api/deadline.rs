@@ -1,4 +1,4 @@
-//! `grpc-timeout`: when a unary call must be answered.
+//! `grpc-timeout`: when a call must be answered.
 //!
 //! The handlers enforce it themselves and answer a little early, because the transport's own expiry answers CANCELLED, and
 //! because an answer has to travel.
@@ -9,9 +9,13 @@ use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
 use crate::limits::{CLIENT_TABLE_CHANGE_TIMEOUT, READ_DEADLINE_MARGIN, READ_TIMEOUT_DEFAULT, READ_TIMEOUT_MAX};
+use crate::read::Patience;
 
 /// The metadata key.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
+
+/// A year, because a timer's wheel has an end and gRPC's time-outs reach ten thousand.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// When a call must be answered.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +42,16 @@ impl Deadline {
         Self::within(metadata, CLIENT_TABLE_CHANGE_TIMEOUT, CLIENT_TABLE_CHANGE_TIMEOUT)
     }
 
+    /// The patience of a streaming read that starts now. A stream may be long, and its reader slow: without a `grpc-timeout`
+    /// it is only its pages that are waited for in vain.
+    pub(super) fn of_range(metadata: &MetadataMap) -> Result<Patience, InvalidTimeout> {
+        let asked = asked(metadata)?;
+        Ok(Patience {
+            page: asked.map_or(READ_TIMEOUT_DEFAULT, |_| READ_TIMEOUT_MAX),
+            until: asked.map(|timeout| answer_by(timeout.min(LONGEST))),
+        })
+    }
+
     fn within(metadata: &MetadataMap, default: Duration, max: Duration) -> Result<Self, InvalidTimeout> {
         let asked = asked(metadata)?;
         let timeout = asked.unwrap_or(default).min(max);
@@ -46,8 +60,6 @@ impl Deadline {
 
     /// When a write that starts now must be answered; `None` where the client does not say.
     pub(super) fn of_write(metadata: &MetadataMap) -> Result<Option<Instant>, InvalidTimeout> {
-        // A year, because a timer's wheel has an end and gRPC's time-outs reach ten thousand.
-        const LONGEST: Duration = Duration::from_secs(365 * 86_400);
         Ok(asked(metadata)?.map(|timeout| answer_by(timeout.min(LONGEST))))
     }
 }
@@ -123,5 +135,9 @@ mod tests {
         assert!(!patience.from_client);
         assert_eq!(patience.answer_by - Instant::now(), READ_TIMEOUT_DEFAULT - READ_DEADLINE_MARGIN);
         assert_eq!(Deadline::of_read(&metadata("soon")).unwrap_err(), InvalidTimeout);
+        let range = Deadline::of_range(&metadata("99H")).unwrap();
+        assert_eq!(range.until.unwrap() - Instant::now(), Duration::from_secs(99 * 3600) - READ_DEADLINE_MARGIN);
+        let range = Deadline::of_range(&MetadataMap::new()).unwrap();
+        assert_eq!((range.page, range.until), (READ_TIMEOUT_DEFAULT, None), "a stream may last, a page may not");
     }
 }

@@ -7,3 +7,8 @@ pub mod ingest;
 pub mod read;
 pub mod status;
 pub mod table;
+
+/// The wall clock, in seconds since 1970.
+fn now_epoch_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

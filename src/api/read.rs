@@ -1,4 +1,4 @@
-//! `ReadService`: rows by key, over the [`Catalog`] and the [`PointReader`].
+//! `ReadService`: rows by key and by range, over the [`Catalog`] and the [`PointReader`].
 //!
 //! What is wrong with the request ends the call; what happens to a key is that key's status. A table that does not exist
 //! looks like one that the caller may not read.
@@ -7,21 +7,25 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
-use futures_util::stream::BoxStream;
-use tokio::time::timeout_at;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, FieldError};
-use super::deadline::Deadline;
-use super::status;
+use super::deadline::{Deadline, InvalidTimeout};
+use super::status::{self, BACKEND_RETRY};
 use crate::catalog::{Catalog, CatalogError, TableVersion};
 use crate::limits::READ_MAX_KEYS;
 use crate::payload::decode::{ProjectionError, RowDecoder};
-use crate::payload::read_key::{KeyPlan, KeysError};
+use crate::payload::read_key::{self, KeyPlan, KeysError, PlacedKey, RangeEnd, RangeKeys, RangePartition};
+use crate::payload::shard::ShardCounts;
 use crate::proto::v1::read_service_server::ReadService;
-use crate::proto::v1::{self, Consistency, ReadStatus, RowKey, RowResult};
-use crate::read::{PointReader, ReadOptions, ReadOutcome, TableRead, Unavailable};
-use crate::store::{KeyAttrs, ReadError};
+use crate::proto::v1::{self, Consistency, ReadStatus, RowKey, RowResult, SortOrder};
+use crate::read::{
+    Patience, PlacedRead, PointReader, RangeError, RangeRead, RangeRows, ReadOptions, ReadOutcome, Unavailable,
+};
+use crate::schema::sharding::Sharding;
+use crate::store::ReadError;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -47,6 +51,22 @@ impl ReadApi {
     }
 }
 
+impl ReadApi {
+    /// How many shards the keys of an adaptive table have; a map that is too old would hide rows.
+    async fn shards(&self, table: &TableVersion, by: Instant) -> Result<Arc<ShardCounts>, Status> {
+        if !matches!(table.def.sharding(), Sharding::Adaptive { .. }) {
+            return Ok(Arc::default());
+        }
+        match timeout_at(by, self.catalog.shards().for_reading(&table.dynamodb_table)).await {
+            Ok(shards) => Ok(shards?),
+            Err(_elapsed) => {
+                let message = "the shard map could not be read in time";
+                Err(status::unavailable(status::reason::BACKEND_UNAVAILABLE, message, BACKEND_RETRY))
+            }
+        }
+    }
+}
+
 /// Why a table's definition is not there.
 enum TableFault {
     /// There is no such table for this caller.
@@ -67,9 +87,10 @@ impl ReadService for ReadApi {
         };
         let decoder = decoder("columns", &table, &request.columns)?;
         let key = request.key.ok_or_else(|| FieldError::new("key", "is missing"))?;
-        let key = encode_keys(&table, vec![key], |_| "key".to_owned())?.swap_remove(0);
+        let shards = self.shards(&table, deadline.answer_by).await?;
+        let key = encode_keys(&table, vec![key], &shards, |_| "key".to_owned())?.swap_remove(0);
 
-        let outcome = self.reader.get_row(table.dynamodb_table.clone(), &decoder, key, options).await;
+        let outcome = self.reader.get_placed_row(table.dynamodb_table.clone(), &decoder, key, options).await;
         match &outcome {
             ReadOutcome::Unavailable(Unavailable::Deadline) if deadline.from_client => return Err(deadline_exceeded()),
             ReadOutcome::Unavailable(Unavailable::Store(error)) if !is_passing(error) => {
@@ -110,9 +131,20 @@ impl ReadService for ReadApi {
             match table {
                 Some(table) => {
                     let decoder = decoder(&format!("requests[{index}].columns"), table, &request.columns)?;
-                    let keys = encode_keys(table, request.keys, |key| format!("requests[{index}].keys[{key}]"))?;
                     let columns = Some(columns(&decoder));
-                    reads.push(TableRead { dynamodb_table: table.dynamodb_table.clone(), decoder, keys });
+                    let path = |key| format!("requests[{index}].keys[{key}]");
+                    let shards = match self.shards(table, options.answer_by).await {
+                        Ok(shards) => shards,
+                        Err(status) => {
+                            encode_keys(table, request.keys.clone(), &ShardCounts::default(), path)?;
+                            let (status, message) = (ReadStatus::Unavailable.into(), status.message().to_owned());
+                            let rows = vec![RowResult { status, row: None, message }; request.keys.len()];
+                            answers.push((false, v1::TableRows { table: request.table, columns, rows }));
+                            continue;
+                        }
+                    };
+                    let keys = encode_keys(table, request.keys, &shards, path)?;
+                    reads.push(PlacedRead { dynamodb_table: table.dynamodb_table.clone(), decoder, keys });
                     answers.push((true, v1::TableRows { table: request.table, columns, rows: Vec::new() }));
                 }
                 None => {
@@ -124,7 +156,7 @@ impl ReadService for ReadApi {
             }
         }
 
-        let mut outcomes = self.reader.batch_get(&reads, options).await.into_iter();
+        let mut outcomes = self.reader.batch_get_placed(reads, options).await.into_iter();
         let answer = |(read, mut answer): (bool, v1::TableRows)| {
             if read {
                 answer.rows = outcomes.next().unwrap_or_default().into_iter().map(row_result).collect();
@@ -139,10 +171,41 @@ impl ReadService for ReadApi {
 
     async fn read_range(
         &self,
-        _request: Request<v1::ReadRangeRequest>,
+        request: Request<v1::ReadRangeRequest>,
     ) -> Result<Response<Self::ReadRangeStream>, Status> {
-        let message = "ReadRange is not supported yet; GetRow and BatchGetRows read rows by their whole key";
-        Err(status::unimplemented(status::reason::NOT_SUPPORTED, message))
+        let patience = Deadline::of_range(request.metadata()).map_err(invalid_timeout)?;
+        let (deadline, request) = accept(request)?;
+        let strong = strong(request.consistency)?;
+        let order: SortOrder = convert::choice("order", request.order)?;
+        let table = match self.table(&request.table, deadline).await {
+            Ok(table) => table,
+            Err(TableFault::Denied) => return Err(status::permission_denied_table(&request.table)),
+            Err(TableFault::Call(status)) => return Err(status),
+        };
+        let attributes = decoder("columns", &table, &request.columns)?.attributes().clone();
+        let partition = request.partition.ok_or_else(|| FieldError::new("partition", "is missing"))?;
+        let keys = RangeKeys { partition, from: request.sort_from, to: request.sort_to };
+        let ends = read_key::encode_range(&table.def, keys).map_err(range_ends_error)?;
+        let map_by = patience.until.unwrap_or(deadline.answer_by).min(Instant::now() + patience.page);
+        let shards = match (table.def.sharding(), &ends.partition) {
+            (Sharding::Fixed { shards }, _) => shards,
+            (Sharding::Adaptive { .. }, RangePartition::Sharded(key)) => self.shards(&table, map_by).await?.of(key),
+            _ => 1,
+        };
+        let read = RangeRead {
+            dynamodb_table: table.dynamodb_table.clone(),
+            partition_attribute: ends.partition_attribute,
+            places: ends.partition.places(shards),
+            sort_attribute: ends.sort_attribute,
+            from: ends.from,
+            to: ends.to,
+            descending: order == SortOrder::Descending,
+            limit: (request.limit > 0).then_some(request.limit),
+            attributes,
+            strong,
+        };
+        let rows = self.reader.range(read);
+        Ok(Response::new(RangeStream { table, columns: request.columns, rows, patience, first: true }.into_stream()))
     }
 
     type ReadSeriesStream = BoxStream<'static, Result<v1::ReadSeriesResponse, Status>>;
@@ -156,20 +219,79 @@ impl ReadService for ReadApi {
     }
 }
 
+/// What a range's stream holds: the rows are pulled as the client reads, and with them the pages.
+struct RangeStream {
+    table: Arc<TableVersion>,
+    columns: Vec<String>,
+    rows: RangeRows,
+    patience: Patience,
+    first: bool,
+}
+
+impl RangeStream {
+    fn into_stream(self) -> BoxStream<'static, Result<v1::ReadRangeResponse, Status>> {
+        let next = async |stream: Option<Self>| {
+            let mut stream = stream?;
+            match stream.next().await {
+                Ok(Some(response)) => Some((Ok(response), Some(stream))),
+                Ok(None) => None,
+                Err(status) => Some((Err(status), None)),
+            }
+        };
+        stream::unfold(Some(self), next).boxed()
+    }
+
+    /// The next message. The first one comes even where there are no rows, because it says the columns.
+    async fn next(&mut self) -> Result<Option<v1::ReadRangeResponse>, Status> {
+        // Once a message of a mebibyte; it borrows from the table.
+        let decoder = decoder("columns", &self.table, &self.columns)?;
+        let rows = self.rows.next_rows(&decoder, self.patience, now_epoch_seconds()).await;
+        let rows = rows.map_err(|error| self.status(error))?;
+        let first = std::mem::take(&mut self.first);
+        let columns = first.then(|| columns(&decoder));
+        Ok((first || rows.is_some()).then(|| v1::ReadRangeResponse { columns, rows: rows.unwrap_or_default() }))
+    }
+
+    fn status(&self, error: RangeError) -> Status {
+        match error {
+            RangeError::Unavailable(Unavailable::Store(error)) => error.into(),
+            RangeError::Unavailable(Unavailable::Deadline) if self.patience.is_over() => deadline_exceeded(),
+            RangeError::Unavailable(why) => {
+                status::unavailable(status::reason::BACKEND_UNAVAILABLE, why.to_string(), BACKEND_RETRY)
+            }
+            RangeError::Undecodable { .. } => {
+                let table = format!("table/{}", self.table.def.name);
+                status::failed_precondition(status::reason::ROW_UNDECODABLE, table, error.to_string())
+            }
+        }
+    }
+}
+
 fn accept<T>(request: Request<T>) -> Result<(Deadline, T), Status> {
-    let deadline = Deadline::of_read(request.metadata());
-    let deadline = deadline.map_err(|error| status::invalid_argument("grpc-timeout", error.to_string()))?;
+    let deadline = Deadline::of_read(request.metadata()).map_err(invalid_timeout)?;
     Ok((deadline, request.into_inner()))
 }
 
+fn invalid_timeout(error: InvalidTimeout) -> Status {
+    status::invalid_argument("grpc-timeout", error.to_string())
+}
+
 fn options(consistency: i32, deadline: Deadline) -> Result<ReadOptions, FieldError> {
-    let consistency: Consistency = convert::choice("consistency", consistency)?;
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(ReadOptions {
-        strong: consistency == Consistency::Strong,
+        strong: strong(consistency)?,
         answer_by: deadline.answer_by,
-        now_epoch_seconds: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX),
+        now_epoch_seconds: now_epoch_seconds(),
     })
+}
+
+fn strong(consistency: i32) -> Result<bool, FieldError> {
+    let consistency: Consistency = convert::choice("consistency", consistency)?;
+    Ok(consistency == Consistency::Strong)
+}
+
+fn now_epoch_seconds() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn decoder<'a>(path: &str, table: &'a TableVersion, columns: &[String]) -> Result<RowDecoder<'a>, Status> {
@@ -182,13 +304,30 @@ fn decoder<'a>(path: &str, table: &'a TableVersion, columns: &[String]) -> Resul
 fn encode_keys(
     table: &TableVersion,
     keys: Vec<RowKey>,
+    shards: &ShardCounts,
     path: impl Fn(usize) -> String,
-) -> Result<Vec<KeyAttrs>, Status> {
-    let encoded = KeyPlan::try_new(&table.def).map_err(KeysError::from).and_then(|plan| plan.encode(keys));
+) -> Result<Vec<PlacedKey>, Status> {
+    let plan = KeyPlan::try_new(&table.def).map_err(KeysError::from);
+    let encoded = plan.and_then(|plan| plan.encode_placed(keys, shards));
     encoded.map_err(|error| match error {
         KeysError::Key(wrong) => FieldError::new(path(wrong.index), wrong.to_string()).into(),
         fault => status::internal(fault.to_string()),
     })
+}
+
+fn range_ends_error(error: read_key::RangeError) -> Status {
+    match error {
+        read_key::RangeError::NoSortKey { .. } => FieldError::new("table", error.to_string()).into(),
+        read_key::RangeError::End { end, error: KeysError::Key(wrong) } => {
+            let field = match end {
+                RangeEnd::Partition => "partition",
+                RangeEnd::From => "sort_from",
+                RangeEnd::To => "sort_to",
+            };
+            FieldError::new(field, wrong.to_string()).into()
+        }
+        fault @ read_key::RangeError::End { .. } => status::internal(fault.to_string()),
+    }
 }
 
 fn columns(decoder: &RowDecoder<'_>) -> v1::Schema {

@@ -24,7 +24,7 @@ const VIOLATIONS_MAX: usize = 8;
 /// Bytes of one violation's text.
 const VIOLATION_MAX_BYTES: usize = 400;
 /// When to come back after DynamoDB could not be reached.
-const BACKEND_RETRY: Duration = Duration::from_secs(1);
+pub(super) const BACKEND_RETRY: Duration = Duration::from_secs(1);
 /// When to come back after DynamoDB refused our credentials: people have to act.
 const ACCESS_RETRY: Duration = Duration::from_secs(5);
 
@@ -44,6 +44,8 @@ pub mod reason {
     pub const SCHEMA_MISMATCH: &str = "SCHEMA_MISMATCH";
     /// The DynamoDB table has another key schema.
     pub const KEY_MISMATCH: &str = "KEY_MISMATCH";
+    /// A table with write shards cannot be bound to a DynamoDB table that exists.
+    pub const SHARDED_BINDING: &str = "SHARDED_BINDING";
     /// Another table keeps rows under another key in the same DynamoDB table.
     pub const KEY_CLASH: &str = "KEY_CLASH";
     /// The DynamoDB table is gone.
@@ -98,6 +100,8 @@ pub mod reason {
     pub const BACKEND_REFUSED: &str = "BACKEND_REFUSED";
     /// A record of the control table is damaged.
     pub const CATALOG_DAMAGED: &str = "CATALOG_DAMAGED";
+    /// A stored item does not fit the table's schema.
+    pub const ROW_UNDECODABLE: &str = "ROW_UNDECODABLE";
     /// A bug.
     pub const INTERNAL: &str = "INTERNAL";
 }
@@ -252,6 +256,7 @@ impl From<CatalogError> for Status {
                 details.set_precondition_failure(violations.collect::<Vec<_>>());
                 with(Code::FailedPrecondition, message, details)
             }
+            CatalogError::ShardedBinding { name, .. } => precondition(reason::SHARDED_BINDING, name),
             CatalogError::KeyMismatch { name, .. } => precondition(reason::KEY_MISMATCH, name),
             CatalogError::KeyClash { name, .. } => precondition(reason::KEY_CLASH, name),
             CatalogError::BoundTableGone { name, .. } => precondition(reason::DYNAMODB_TABLE_MISSING, name),

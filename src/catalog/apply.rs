@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::record::{Record, State};
 use super::{Catalog, CatalogError, TableVersion, now_ms, support};
 use crate::schema::evolve::{Forbidden, Refusal, evolve};
+use crate::schema::sharding::Sharding;
 use crate::schema::table::KeyAttribute;
 use crate::schema::types::SchemaError;
 use crate::schema::{DynamoDbOptions, Ownership, TableDef};
@@ -118,10 +119,16 @@ impl Catalog {
             if dry_run {
                 return Ok(Step::Done(planned(def, version + 1, ApplyResult::Created, Vec::new())));
             }
+            if matches!(def.sharding(), Sharding::Adaptive { .. }) {
+                self.inner.shards.ensure().await?;
+            }
             self.append(&def.name, sk + 1, State::Creating, version, Some(def.clone())).await?;
             return self.create(&def, sk + 1, version, created).await;
         };
         check_key(&def, &found)?;
+        if def.sharding() != Sharding::None {
+            return Err(CatalogError::ShardedBinding { name: def.name, dynamodb_table: def.dynamodb_table });
+        }
         if !found.active {
             return Err(CatalogError::NotActive { dynamodb_table: def.dynamodb_table });
         }
@@ -218,7 +225,7 @@ impl Catalog {
 
     fn check_dynamodb_name(&self, name: &str) -> Result<(), CatalogError> {
         let refuse = |reason| Err(CatalogError::DynamoDbName { dynamodb_table: name.to_owned(), reason });
-        if name == self.inner.control_table {
+        if name == self.inner.control_table || name == self.inner.shards.control_table() {
             return refuse("the catalog itself is kept there");
         }
         let valid =
@@ -378,7 +385,12 @@ fn key_columns(def: &TableDef) -> Result<String, SchemaError> {
         });
         Ok::<_, SchemaError>(texts.collect::<Result<Vec<_>, SchemaError>>()?.join(", "))
     };
-    let partition = list(&def.key.partition)?;
+    let shards = match def.sharding() {
+        Sharding::None => String::new(),
+        Sharding::Fixed { shards } => format!(" in {shards} write shards"),
+        Sharding::Adaptive { .. } => " in adaptive write shards".to_owned(),
+    };
+    let partition = list(&def.key.partition)? + &shards;
     if def.key.sort.is_empty() {
         return Ok(format!("partition {partition}"));
     }

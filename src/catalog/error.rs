@@ -50,6 +50,17 @@ pub enum CatalogError {
         /// Every change that is not allowed.
         refusal: Refusal,
     },
+    /// A table with write shards cannot be bound to a DynamoDB table.
+    #[error(
+        "table `{name}` cannot have write shards: the DynamoDB table `{dynamodb_table}` exists already, and its other readers and \
+         writers would not know the keys with shards; leave them out, or let a new DynamoDB table be created"
+    )]
+    ShardedBinding {
+        /// The table.
+        name: String,
+        /// The DynamoDB table.
+        dynamodb_table: String,
+    },
     /// The DynamoDB table exists with another key schema.
     #[error("the DynamoDB table `{dynamodb_table}` has the key ({found}), but table `{name}` needs ({needed})")]
     KeyMismatch {

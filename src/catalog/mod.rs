@@ -3,7 +3,7 @@
 //! Definitions live in a control table in DynamoDB, which is the only truth; every pod keeps a cache. [`Catalog::get`] is
 //! what sessions and reads call: from the cache, without a lock. [`Catalog::apply`] and [`Catalog::drop_table`] are for
 //! operators; both may die at any point, and doing them again finishes what was begun (see `record`).
-//! [`Catalog::add_columns`] is for sessions that may change the schema.
+//! [`Catalog::add_columns`] is for sessions that may change the schema. [`shards`] is about hot partition keys.
 //!
 //! Invariants: a cached version is never replaced by an older one; a table that is not there is remembered for
 //! [`NEGATIVE_TTL`] at most, so that a table made through another pod can be used at once.
@@ -13,6 +13,7 @@ mod apply;
 mod cache;
 mod error;
 mod record;
+pub mod shards;
 mod support;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use apply::{ApplyOutcome, ApplyResult};
 pub use error::CatalogError;
+pub use shards::{ShardConfig, ShardMap};
 
 use crate::schema::TableDef;
 use crate::store::Store;
@@ -47,6 +49,8 @@ pub struct CatalogConfig {
     pub table_prefix: String,
     /// How often cached definitions are read again.
     pub refresh_interval: Duration,
+    /// How the shard map is kept.
+    pub shards: ShardConfig,
 }
 
 impl Default for CatalogConfig {
@@ -55,6 +59,7 @@ impl Default for CatalogConfig {
             control_table_prefix: "forebay-".to_owned(),
             table_prefix: String::new(),
             refresh_interval: Duration::from_secs(10),
+            shards: ShardConfig::default(),
         }
     }
 }
@@ -84,6 +89,7 @@ struct Inner {
     table_prefix: String,
     refresh_interval: Duration,
     cache: Cache,
+    shards: ShardMap,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -97,7 +103,9 @@ impl Catalog {
     pub async fn open(store: Arc<dyn Store>, config: CatalogConfig) -> Result<Self, CatalogError> {
         let control_table = format!("{}catalog", config.control_table_prefix);
         store.ensure_control_table(&control_table).await?;
+        let shards_table = format!("{}shards", config.control_table_prefix);
         let inner = Inner {
+            shards: ShardMap::new(Arc::clone(&store), shards_table, config.shards),
             store,
             control_table,
             table_prefix: config.table_prefix,
@@ -105,6 +113,11 @@ impl Catalog {
             cache: Cache::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The shard map.
+    pub fn shards(&self) -> &ShardMap {
+        &self.inner.shards
     }
 
     /// The newest version of a table; [`CatalogError::NotFound`] where there is none.

@@ -7,26 +7,9 @@ use crate::schema::{DataType, Field, TableDef};
 
 /// Refuses the options that this server does not carry out, and defaults that do not fit.
 pub(super) fn check(def: &mut TableDef) -> Result<(), CatalogError> {
-    let unsupported: [(bool, &str, &str); 7] = [
-        (
-            def.sequence_by.is_some(),
-            "sequence_by",
-            "ordering by a column is not supported yet; leave it out, and the last arrival wins",
-        ),
-        (
-            def.tombstone_retention.is_some(),
-            "tombstone_retention",
-            "tombstones belong to `sequence_by`, which is not supported yet",
-        ),
-        (def.write_shards > 0, "write_shards", "write sharding is not supported yet"),
-        (def.write_sharding_max_shards > 0, "write_sharding", "write sharding is not supported yet"),
+    let unsupported: [(bool, &str, &str); 2] = [
         (def.series.is_some(), "series", "the time-series layout is not supported yet; rows are stored one by one"),
         (def.lake.is_some(), "lake", "teeing rows into a lake table is not supported yet"),
-        (
-            def.max_write_units > 0,
-            "max_write_units",
-            "pacing below DynamoDB's own limits is not supported yet; `dynamodb.max_on_demand_write_units` makes DynamoDB itself hold a ceiling",
-        ),
     ];
     if let Some((_, option, reason)) = unsupported.into_iter().find(|(asked, ..)| *asked) {
         return Err(CatalogError::Unsupported { option: option.to_owned(), reason: reason.to_owned() });

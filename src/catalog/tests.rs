@@ -1,6 +1,7 @@
 //! The catalog against a store in memory that can fail at every step.
 
 mod add_columns;
+mod shards;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -8,9 +9,12 @@ use std::time::Duration;
 
 use super::*;
 use crate::schema::ddl;
-use crate::schema::table::{KeyDef, Ownership, default_partition_attribute, default_sort_attribute};
+use crate::schema::table::{KeyDef, Lake, Ownership, default_partition_attribute, default_sort_attribute};
 use crate::store::OneWrite;
 use crate::store::*;
+
+/// The control table of the shard map.
+const SHARDS: &str = "forebay-shards";
 
 /// What the store does with a changing call.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,10 +25,14 @@ enum Fault {
     After,
 }
 
+type Records = BTreeMap<(String, u64), String>;
+
 #[derive(Default)]
 struct State {
     tables: HashMap<String, TableDescription>,
-    records: BTreeMap<(String, u64), String>,
+    records: Records,
+    /// The shard map, where there is one.
+    shards: Option<Records>,
     /// Changing calls so far.
     changes: usize,
     /// The call that fails, and how.
@@ -125,22 +133,27 @@ impl Store for FakeStore {
         }))
     }
 
-    fn ensure_control_table<'a>(&'a self, _: &'a str) -> StoreFuture<'a, (), ControlError> {
+    fn ensure_control_table<'a>(&'a self, table: &'a str) -> StoreFuture<'a, (), ControlError> {
+        if table == SHARDS {
+            self.lock().shards.get_or_insert_default();
+        }
         ready(Ok(()))
     }
 
     fn put_record<'a>(
         &'a self,
-        _: &'a str,
+        table: &'a str,
         record: ControlRecord,
         only_if_absent: bool,
     ) -> StoreFuture<'a, (), ControlError> {
         ready(self.change(|state| {
+            let records = if table == SHARDS { state.shards.as_mut() } else { Some(&mut state.records) };
+            let records = records.ok_or_else(|| ControlError::TableMissing { table: table.to_owned() })?;
             let key = (record.pk, record.sk);
-            if only_if_absent && state.records.contains_key(&key) {
+            if only_if_absent && records.contains_key(&key) {
                 return Err(ControlError::Conflict);
             }
-            state.records.insert(key, record.body);
+            records.insert(key, record.body);
             Ok(())
         }))
     }
@@ -158,11 +171,13 @@ impl Store for FakeStore {
         }))
     }
 
-    fn scan_records<'a>(&'a self, _: &'a str) -> StoreFuture<'a, Vec<ControlRecord>, ControlError> {
-        ready(self.read(|state| {
-            let records = state.records.iter();
-            records.map(|((pk, sk), body)| ControlRecord { pk: pk.clone(), sk: *sk, body: body.clone() }).collect()
-        }))
+    fn scan_records<'a>(&'a self, table: &'a str) -> StoreFuture<'a, Vec<ControlRecord>, ControlError> {
+        let scanned = self.read(|state| {
+            let records = if table == SHARDS { state.shards.as_ref() } else { Some(&state.records) };
+            let records = records.ok_or_else(|| ControlError::TableMissing { table: table.to_owned() })?.iter();
+            Ok(records.map(|((pk, sk), body)| ControlRecord { pk: pk.clone(), sk: *sk, body: body.clone() }).collect())
+        });
+        ready(scanned.and_then(|scanned| scanned))
     }
 }
 
@@ -498,11 +513,10 @@ async fn what_is_not_supported_yet_is_refused_by_its_name() {
         change(&mut def);
         def
     };
-    let cases = [
-        (with(|def| def.sequence_by = Some("score".to_owned())), "sequence_by"),
-        (with(|def| def.write_shards = 4), "write_shards"),
-        (with(|def| def.max_write_units = 4), "max_write_units"),
-    ];
+    let cases = [(
+        with(|def| def.lake = Some(Lake { enabled: true, location: "s3://b".to_owned(), best_effort: false })),
+        "lake",
+    )];
     for (def, expected) in cases {
         match catalog.apply(def, false).await {
             Err(CatalogError::Unsupported { option, .. }) => assert_eq!(option, expected),
@@ -553,4 +567,35 @@ async fn a_variant_can_stand_anywhere_but_in_a_key_or_a_set_which_has_scalars_al
     }
     let columns = "v VARIANT, a ARRAY<VARIANT>, m MAP<STRING, VARIANT>, s STRUCT<v: VARIANT NOT NULL>";
     catalog.apply(of(columns, "id"), false).await.unwrap();
+}
+
+#[tokio::test]
+async fn write_shards_are_of_new_tables_of_ours_and_stay_as_they_are() {
+    let store = Arc::new(FakeStore::default());
+    let catalog = open(&store).await;
+    let events = |shards| {
+        let def = table("events", "id STRING NOT NULL, at BIGINT NOT NULL", &["id"], &["at"]);
+        TableDef { write_shards: shards, ..def }
+    };
+    let theirs = TableDef { dynamodb_table: "theirs".to_owned(), ..events(4) };
+    store.lock().tables.insert("theirs".to_owned(), described(&theirs));
+    match catalog.apply(theirs, false).await {
+        Err(CatalogError::ShardedBinding { dynamodb_table, .. }) => assert_eq!(dynamodb_table, "theirs"),
+        other => panic!("{other:?}"),
+    }
+
+    let created = catalog.apply(events(4), false).await.unwrap().version;
+    assert_eq!(catalog.apply(events(4), false).await.unwrap().result, ApplyResult::Unchanged);
+    for other in [0, 8] {
+        let error = catalog.apply(events(other), false).await.unwrap_err().to_string();
+        assert!(error.contains("`write_shards`: cannot change from 4 to"), "{error}");
+    }
+    let reader =
+        TableDef { name: "reader".to_owned(), dynamodb_table: created.def.dynamodb_table.clone(), ..events(0) };
+    let error = catalog.apply(reader, false).await.unwrap_err().to_string();
+    assert!(error.contains("in 4 write shards"), "{error}");
+    match catalog.apply(events(3), false).await {
+        Err(CatalogError::Invalid(error)) => assert!(error.message.contains("a power of two"), "{error}"),
+        other => panic!("{other:?}"),
+    }
 }

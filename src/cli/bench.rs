@@ -145,7 +145,7 @@ async fn write(args: &BenchArgs, numbers: std::ops::Range<u64>, bar: indicatif::
             }
             Event::Outcome(_) => *rejected += 1,
             Event::Reconnecting { error, .. } => bar.suspend(|| super::note(&error.to_string())),
-            Event::Draining => {}
+            Event::SendingAgain { .. } | Event::Draining => {}
         }
     });
     let schema = rows::arrow_schema();

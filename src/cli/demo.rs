@@ -160,7 +160,7 @@ async fn write(client: &Client, rows: u64) -> Result<Written, CliError> {
                 let reason = rejects.entry(reason_name(outcome.reason)).or_insert((0, place + &outcome.message));
                 reason.0 += 1;
             }
-            Event::Reconnecting { .. } | Event::Draining => {}
+            Event::Reconnecting { .. } | Event::SendingAgain { .. } | Event::Draining => {}
         }
     });
     let mut writer = client.writer(options).await?;

@@ -1,12 +1,13 @@
-//! `forebay get TABLE KEY...`: one row, for people or as JSON.
+//! `forebay get TABLE KEY...`: one row, or with `--range` the rows under a partition key; for people or as JSON.
 
 use std::io::Write;
+use std::num::NonZeroU64;
 
 use serde_json::json;
 
 use super::{CliError, ClientArgs, Exit};
 use crate::api::convert::{schema_from_proto, table_from_proto};
-use crate::client::Lookup;
+use crate::client::{Client, Lookup, RangeOptions};
 use crate::payload::values::{json, text};
 use crate::proto::v1::Value;
 use crate::schema::{Schema, TableDef};
@@ -16,7 +17,7 @@ use crate::schema::{Schema, TableDef};
 pub struct GetArgs {
     /// The table
     table: String,
-    /// The key: one value for each key column, partition columns first
+    /// The key: one value for each key column, partition columns first; with --range the partition columns alone
     #[arg(required = true, allow_negative_numbers = true)]
     key: Vec<String>,
     /// Only these columns, in this order
@@ -25,9 +26,24 @@ pub struct GetArgs {
     /// See every confirmed write, at twice the price
     #[arg(long)]
     strong: bool,
-    /// Print one JSON object: {"table", "status", "row"}
+    /// Print one JSON object: {"table", "status", "row"}; with --range the rows, one a line
     #[arg(long)]
     json: bool,
+    /// All rows under the partition key, in the order of their sort key
+    #[arg(long)]
+    range: bool,
+    /// Only rows from this sort key on; once for each sort column
+    #[arg(long, requires = "range", value_name = "VALUE", allow_negative_numbers = true)]
+    from: Vec<String>,
+    /// Only rows before this sort key; once for each sort column
+    #[arg(long, requires = "range", value_name = "VALUE", allow_negative_numbers = true)]
+    to: Vec<String>,
+    /// The greatest sort key first
+    #[arg(long, requires = "range")]
+    descending: bool,
+    /// At most so many rows
+    #[arg(long, requires = "range", value_name = "ROWS")]
+    limit: Option<NonZeroU64>,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -36,7 +52,10 @@ pub(super) async fn run(args: GetArgs) -> Result<Exit, CliError> {
     let client = args.client.connect()?;
     let table = client.tables().get(&args.table).await?.table.unwrap_or_default();
     let table = table_from_proto("table", &table).map_err(super::bad_answer)?;
-    let key = parse_key(&table, &args.key)?;
+    if args.range {
+        return range(&client, &table, &args).await;
+    }
+    let key = parse_key("key", &table, table.key_columns(), &args.key)?;
     let columns: Vec<_> = args.columns.iter().map(String::as_str).collect();
     let read = client.reader().strong(args.strong).get_row(&args.table, key, &columns).await?;
     let (status, exit, message) = match &read.lookup {
@@ -63,13 +82,55 @@ pub(super) async fn run(args: GetArgs) -> Result<Exit, CliError> {
     Err(CliError { exit, message: format!("{} {}: {message}", args.table, args.key.join(" ")) })
 }
 
-/// The key's values, read as the declared types of the key's columns.
-fn parse_key(table: &TableDef, texts: &[String]) -> Result<Vec<Value>, CliError> {
-    let columns: Vec<_> = table.key_columns().filter_map(|name| table.schema.field(name)).collect();
+/// Prints the rows of a range as they come.
+async fn range(client: &Client, table: &TableDef, args: &GetArgs) -> Result<Exit, CliError> {
+    let parse = |part: &str, columns: &[String], texts: &[String]| {
+        parse_key(part, table, columns.iter().map(String::as_str), texts)
+    };
+    let bound = |texts: &[String]| match texts {
+        [] => Ok(None),
+        texts => parse("sort key", &table.key.sort, texts).map(Some),
+    };
+    let options = RangeOptions {
+        from: bound(&args.from)?,
+        to: bound(&args.to)?,
+        descending: args.descending,
+        limit: args.limit,
+        columns: args.columns.clone(),
+    };
+    let partition = parse("partition key", &table.key.partition, &args.key)?;
+    let mut rows = client.reader().strong(args.strong).range(&args.table, partition, options).await?;
+    let schema = schema_from_proto("columns", rows.columns()).map_err(super::bad_answer)?;
+    let mut any = false;
+    while let Some(values) = rows.next().await? {
+        let row = row_json(&schema, &values);
+        let mut out = std::io::stdout().lock();
+        match args.json {
+            true => writeln!(out, "{}", serde_json::Value::Object(row))?,
+            // An empty line between two rows.
+            false => write!(out, "{}{}", if any { "\n" } else { "" }, pretty(&row))?,
+        }
+        any = true;
+    }
+    if any {
+        return Ok(Exit::Ok);
+    }
+    let message = format!("{} {}: there are no such rows", args.table, args.key.join(" "));
+    Err(CliError { exit: Exit::NotFound, message })
+}
+
+/// The values of a key, or of a part of it, read as the declared types of its columns.
+fn parse_key<'a>(
+    part: &str,
+    table: &TableDef,
+    columns: impl Iterator<Item = &'a str>,
+    texts: &[String],
+) -> Result<Vec<Value>, CliError> {
+    let columns: Vec<_> = columns.filter_map(|name| table.schema.field(name)).collect();
     if columns.len() != texts.len() {
         let names: Vec<_> = columns.iter().map(|field| format!("{} {}", field.name, field.data_type)).collect();
         return Err(CliError::usage(format!(
-            "the key of {} has {} column{} ({}); {} value{} given",
+            "the {part} of {} has {} column{} ({}); {} value{} given",
             table.name,
             columns.len(),
             if columns.len() == 1 { "" } else { "s" },
@@ -134,16 +195,18 @@ mod tests {
 
     #[test]
     fn keys_are_read_as_the_key_columns_types() {
-        let key = parse_key(&table(), &["17".to_owned(), "1970-01-02".to_owned()]).unwrap();
+        let key =
+            parse_key("key", &table(), table().key_columns(), &["17".to_owned(), "1970-01-02".to_owned()]).unwrap();
         let kinds: Vec<_> = key.into_iter().map(|value| value.kind.unwrap()).collect();
         assert_eq!(kinds, [Kind::StringValue("17".to_owned()), Kind::DateDays(1)]);
     }
 
     #[test]
     fn a_key_that_cannot_be_is_a_sentence() {
-        let error = parse_key(&table(), &["17".to_owned()]).unwrap_err();
+        let error = parse_key("key", &table(), table().key_columns(), &["17".to_owned()]).unwrap_err();
         assert_eq!(error.message, "the key of scores has 2 columns (card string, day date); 1 value is given");
-        let error = parse_key(&table(), &["17".to_owned(), "soon".to_owned()]).unwrap_err();
+        let error =
+            parse_key("key", &table(), table().key_columns(), &["17".to_owned(), "soon".to_owned()]).unwrap_err();
         assert_eq!(error.message, "key column day: `soon`: the text is no date; expected YYYY-MM-DD");
     }
 

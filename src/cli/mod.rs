@@ -21,6 +21,7 @@ mod demo;
 mod get;
 mod load;
 mod serve;
+mod simulate;
 pub mod table_file;
 mod tables;
 
@@ -95,7 +96,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 done, but some rows were rejected; 2 wrong usage, configuration or \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 done, but some rows were rejected, or a simulation was not as expected; 2 wrong usage, configuration or \
                           input; 3 not found; 4 the gateway cannot be reached or refused.";
 
 /// The subcommands.
@@ -113,6 +114,8 @@ pub enum Command {
     Tables(tables::TablesArgs),
     /// Make load and measure it
     Bench(bench::BenchArgs),
+    /// Simulate what a job will do to a table, on virtual time; nothing is written
+    Simulate(simulate::SimulateArgs),
     /// Run the gateway
     Serve(Box<serve::ServeArgs>),
     /// Print a completion script for a shell
@@ -159,10 +162,16 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<Exit, CliError> {
-    // It sizes its run-time by its own configuration.
-    if let Command::Serve(args) = command {
-        return args.run();
+    match command {
+        // It sizes its run-time by its own configuration.
+        Command::Serve(args) => args.run(),
+        // Its run-times have clocks of their own.
+        Command::Simulate(args) => args.run(),
+        command => run_on_all_cores(command),
     }
+}
+
+fn run_on_all_cores(command: Command) -> Result<Exit, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::usage(format!("cannot start the run-time: {error}")))?;
     let exit = runtime.block_on(async {
@@ -173,7 +182,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
             Command::Get(args) => get::run(args).await,
             Command::Tables(args) => tables::run(args).await,
             Command::Bench(args) => bench::run(args).await,
-            Command::Serve(_) => unreachable!("it has returned above"),
+            Command::Serve(_) | Command::Simulate(_) => unreachable!("they have run-times of their own"),
             Command::Completions(args) => completions::run(&args, &mut Cli::command()),
         }
     });

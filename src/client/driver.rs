@@ -16,7 +16,7 @@ use tonic::{Request, Streaming};
 use super::backoff;
 use super::channel::Client;
 use super::error::ClientError;
-use super::session::{Event, Part, Receipt, Session, Violation};
+use super::session::{Event, Part, Receipt, Resend, Session, Violation};
 use super::wire::{Outgoing, WRITE_PATH, WriteCodec};
 use super::writer::{Failure, Observer};
 use crate::limits::{CLIENT_TRAILER_TIMEOUT, MESSAGE_MAX_BYTES, OPEN_TIMEOUT};
@@ -101,8 +101,9 @@ impl Driver {
         failure: Failure,
         open_for: Duration,
         retry_for: Duration,
+        resend: Resend,
     ) -> Self {
-        let session = Session::new();
+        let session = Session::new(resend);
         Self { client, open, commands, observer, failure, open_for, retry_for, session, barrier: None, trouble: None }
     }
 
@@ -220,7 +221,10 @@ impl Driver {
         loop {
             let next_is_control = self.control_to_send(&call);
             let may_send_batches = call.drain_until.is_none() && !call.finish_sent;
-            let wants_to_send = next_is_control.is_some() || (may_send_batches && self.session.can_send());
+            let now = Instant::now();
+            let wants_to_send = next_is_control.is_some() || (may_send_batches && self.session.can_send(now));
+            // What is due by now waits for the window, not for the clock.
+            let next_due = self.session.next_due().filter(|due| may_send_batches && *due > now);
             let takes_commands = self.barrier.is_none() && self.session.accepts();
             let drain_until = call.drain_until;
             let step = tokio::select! {
@@ -231,6 +235,7 @@ impl Driver {
                 () = tokio::time::sleep_until(drain_until.unwrap_or_else(Instant::now)), if drain_until.is_some() => {
                     return Ok(End::Drained);
                 }
+                () = tokio::time::sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => continue,
             };
             match step {
                 Step::Answer(answer) => {
@@ -245,7 +250,7 @@ impl Driver {
                             call.finish_sent |= matches!(message, Ask::Finish(_));
                             Outgoing::Control(Box::new(WriteRequest { message: Some(message) }))
                         }
-                        None => match self.session.next_to_send() {
+                        None => match self.session.next_to_send(now) {
                             Some((seq, payload)) => Outgoing::Batch { seq, payload },
                             None => continue,
                         },
@@ -324,8 +329,12 @@ impl Driver {
                 let events = self.session.on_flushed(flushed, now)?;
                 self.progressed(events);
                 call.flush_sent = false;
-                if !self.session.is_empty() {
+                if self.session.has_in_flight() {
                     return Err(protocol("Flushed came before every batch was acked"));
+                }
+                if !self.session.is_empty() {
+                    // Rows are sent again, and the barrier after them.
+                    return Ok(None);
                 }
                 if let Some(barrier) = self.barrier.take()
                     && barrier.reply.send(self.session.receipt()).is_err()

@@ -68,7 +68,7 @@ pub use arrow_ipc::ArrowCompression;
 pub use channel::{Client, connect};
 pub use check::{CheckRates, Sample};
 pub use error::ClientError;
-pub use reader::{Lookup, Reader, RowRead, TableRead};
+pub use reader::{Lookup, RangeOptions, RangeRows, Reader, RowRead, TableRead};
 pub use session::{Acked, Event, Outcome, Receipt};
 pub use tables::Tables;
 pub use writer::{OpenOptions, Outcomes, Writer};

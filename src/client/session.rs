@@ -6,6 +6,8 @@
 //! - A part leaves the queue only when the gateway's `committed_through` or a committed range covers it.
 //! - Outcomes are final only when their part is covered; those of a part that has to be sent again are forgotten, because
 //!   the new call reports them again.
+//! - A covered part with rows to send again ([`Resend`]) keeps its place in the queue with those rows, and is sent again
+//!   under a new number. Such rows are of tables with `sequence_by`, where the order of sending has no meaning.
 //!
 //! Caller: [`super::writer`], which owns the connection, the clock and the caller's channel.
 
@@ -15,7 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::wire;
-use crate::limits::{WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES};
+use crate::limits::{CLIENT_BACKOFF_MAX, WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES};
 use crate::proto::v1::{self, RowReason, RowStatus};
 
 /// What became of one row that is not plainly committed, in the caller's own numbers.
@@ -59,6 +61,15 @@ pub enum Event {
         /// The pause.
         pause: Duration,
     },
+    /// Rows were not written, or not known to be, when their deadline passed: the writer sends them again after a pause.
+    SendingAgain {
+        /// The caller's batch.
+        batch: u64,
+        /// How many of its rows.
+        rows: usize,
+        /// The pause.
+        pause: Duration,
+    },
     /// The gateway asked the writer to go elsewhere; it finishes what is unacked and opens a new call.
     Draining,
 }
@@ -97,9 +108,9 @@ pub struct Receipt {
     pub superseded_rows: u64,
     /// Rows rejected.
     pub rejected_rows: u64,
-    /// Rows reported `RETRYABLE`.
+    /// Rows that were `RETRYABLE` to the end of the writer's patience.
     pub retryable_rows: u64,
-    /// Rows reported `UNKNOWN`.
+    /// Rows that were `UNKNOWN` to the end of the writer's patience.
     pub unknown_rows: u64,
     /// DynamoDB write units, as far as the gateway reported them: what a broken call consumed after its last report is
     /// missing.
@@ -139,6 +150,28 @@ struct Entry {
     /// Covered: final, only waiting for those before it.
     done: bool,
     outcomes: Vec<v1::RowOutcome>,
+    /// Since when some of its rows are sent again.
+    again: Option<Again>,
+}
+
+/// A part that is sent again.
+#[derive(Debug)]
+struct Again {
+    /// When its rows were first reported as not written.
+    since: Instant,
+    /// When they may be sent.
+    not_before: Instant,
+    /// The rows that are left, by their index in the caller's part; `None` where all are.
+    rows: Option<Vec<usize>>,
+}
+
+/// Which rows a writer sends again by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resend {
+    /// For how long after a row was first reported as not written; zero: never.
+    pub(crate) patience: Duration,
+    /// Whether rows may insert: one that may be written would find itself there, and be rejected.
+    pub(crate) may_insert: bool,
 }
 
 /// The protocol was broken by the gateway.
@@ -154,25 +187,25 @@ pub(crate) struct Session {
     max_unacked_batches: u32,
     committed_through: u64,
     last_seq: u64,
-    /// Bytes and messages of this call above `committed_through`.
+    /// Bytes of this call that nothing covers.
     in_flight_bytes: u64,
-    in_flight: u32,
     call_rows: u64,
     totals: Receipt,
     /// The gateway's newest receipt of the current call.
     call_receipt: Option<v1::Receipt>,
+    resend: Resend,
 }
 
 impl Session {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(resend: Resend) -> Self {
         Self {
+            resend,
             queue: VecDeque::new(),
             max_unacked_bytes: WINDOW_MAX_UNACKED_BYTES,
             max_unacked_batches: WINDOW_MAX_UNACKED_BATCHES,
             committed_through: 0,
             last_seq: 0,
             in_flight_bytes: 0,
-            in_flight: 0,
             call_rows: 0,
             totals: Receipt::default(),
             call_receipt: None,
@@ -183,7 +216,7 @@ impl Session {
     pub(crate) fn begin_call(&mut self, now: Instant) -> Vec<Event> {
         self.end_call();
         self.totals.calls += 1;
-        (self.committed_through, self.last_seq, self.in_flight_bytes, self.in_flight, self.call_rows) = (0, 0, 0, 0, 0);
+        (self.committed_through, self.last_seq, self.in_flight_bytes, self.call_rows) = (0, 0, 0, 0);
         for entry in &mut self.queue {
             entry.seq = 0;
             if !entry.done {
@@ -209,31 +242,36 @@ impl Session {
     }
 
     /// Whether the next part of the caller may come in: only when all before it are sent, so that what is held is the
-    /// window and one part.
+    /// window and one part. Rows that wait to be sent again keep it out, too.
     pub(crate) fn accepts(&self) -> bool {
         self.queue.iter().all(|entry| entry.seq != 0 || entry.done)
     }
 
     /// Takes a part of the caller.
     pub(crate) fn accept(&mut self, part: Part) {
-        self.queue.push_back(Entry { part, seq: 0, done: false, outcomes: Vec::new() });
+        self.queue.push_back(Entry { part, seq: 0, done: false, outcomes: Vec::new(), again: None });
     }
 
     /// Whether [`Self::next_to_send`] would give one.
-    pub(crate) fn can_send(&self) -> bool {
-        self.first_unsent().is_some_and(|entry| self.fits(&entry.part))
+    pub(crate) fn can_send(&self, now: Instant) -> bool {
+        self.queue.iter().find(|entry| entry.is_due(now)).is_some_and(|entry| self.fits(&entry.part))
+    }
+
+    /// When the next of the rows that are sent again is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let waiting = self.queue.iter().filter(|entry| entry.is_unsent());
+        waiting.filter_map(|entry| entry.again.as_ref()).map(|again| again.not_before).min()
     }
 
     /// The next message to send, where there is one and the window has room.
-    pub(crate) fn next_to_send(&mut self) -> Option<(u64, wire::Payload)> {
-        let at = self.queue.iter().position(|entry| entry.seq == 0 && !entry.done)?;
+    pub(crate) fn next_to_send(&mut self, now: Instant) -> Option<(u64, wire::Payload)> {
+        let at = self.queue.iter().position(|entry| entry.is_due(now))?;
         if !self.fits(&self.queue[at].part) {
             return None;
         }
         self.last_seq += 1;
         let entry = &mut self.queue[at];
         entry.seq = self.last_seq;
-        self.in_flight += 1;
         self.in_flight_bytes += entry.part.payload.message_bytes(entry.seq) as u64;
         self.call_rows += entry.part.rows as u64;
         Some((entry.seq, entry.part.payload.clone()))
@@ -241,7 +279,7 @@ impl Session {
 
     /// Whether everything accepted has been sent in this call.
     pub(crate) fn all_sent(&self) -> bool {
-        self.first_unsent().is_none()
+        !self.queue.iter().any(Entry::is_unsent)
     }
 
     /// Whether everything accepted has a final outcome.
@@ -310,14 +348,12 @@ impl Session {
         receipt
     }
 
-    fn first_unsent(&self) -> Option<&Entry> {
-        self.queue.iter().find(|entry| entry.seq == 0 && !entry.done)
-    }
-
     fn fits(&self, part: &Part) -> bool {
         let bytes = part.payload.message_bytes(self.last_seq + 1) as u64;
-        self.in_flight == 0
-            || (self.in_flight_bytes + bytes <= self.max_unacked_bytes && self.in_flight < self.max_unacked_batches)
+        let in_flight = self.last_seq - self.committed_through;
+        in_flight == 0
+            || (self.in_flight_bytes + bytes <= self.max_unacked_bytes
+                && in_flight < u64::from(self.max_unacked_batches))
     }
 
     fn commit(
@@ -333,20 +369,20 @@ impl Session {
                 self.committed_through, self.last_seq
             )));
         }
-        let totals = &mut self.totals;
-        for entry in self.queue.iter_mut().filter(|entry| entry.seq != 0) {
-            let covered = entry.seq <= through;
-            if covered && entry.seq > self.committed_through {
-                self.in_flight -= 1;
-                self.in_flight_bytes -= entry.part.payload.message_bytes(entry.seq) as u64;
-            }
+        let (totals, resend) = (&mut self.totals, self.resend);
+        for entry in self.queue.iter_mut().filter(|entry| entry.seq != 0 && !entry.done) {
             let in_range = ranges.iter().any(|range| (range.first..=range.last).contains(&entry.seq));
-            if (covered || in_range) && !entry.done {
-                entry.done = true;
-                // The window is about bytes that we hold as much as about what the gateway holds.
-                entry.part.payload = entry.part.payload.released();
-                settle(entry, totals, events);
+            if entry.seq > through && !in_range {
+                continue;
             }
+            self.in_flight_bytes -= entry.part.payload.message_bytes(entry.seq) as u64;
+            if entry.send_again(resend, now, totals, events) {
+                continue;
+            }
+            entry.done = true;
+            // The window is about bytes that we hold as much as about what the gateway holds.
+            entry.part.payload = entry.part.payload.released();
+            settle(entry, totals, events);
         }
         self.committed_through = through;
         self.reap(now, events);
@@ -355,8 +391,7 @@ impl Session {
 
     /// Lets go of what is final and has nothing before it.
     fn reap(&mut self, now: Instant, events: &mut Vec<Event>) {
-        let through = self.committed_through;
-        while let Some(entry) = self.queue.pop_front_if(|entry| entry.done && entry.seq <= through) {
+        while let Some(entry) = self.queue.pop_front_if(|entry| entry.done) {
             if let Some(rows) = entry.part.ends_batch_of {
                 self.totals.batches += 1;
                 events.push(Event::Acked(Acked {
@@ -370,10 +405,78 @@ impl Session {
     }
 }
 
+impl Entry {
+    fn is_unsent(&self) -> bool {
+        self.seq == 0 && !self.done
+    }
+
+    /// Unsent, and not to be held back.
+    fn is_due(&self, now: Instant) -> bool {
+        self.is_unsent() && self.again.as_ref().is_none_or(|again| again.not_before <= now)
+    }
+
+    /// The row's index in the caller's part.
+    fn row_in_part(&self, row_index: u32) -> usize {
+        let left = self.again.as_ref().and_then(|again| again.rows.as_ref());
+        left.and_then(|rows| rows.get(row_index as usize)).copied().unwrap_or(row_index as usize)
+    }
+
+    /// Where rows are to be sent again and there is patience left: makes the part one of those rows, unsent. False where all
+    /// outcomes are final.
+    fn send_again(&mut self, resend: Resend, now: Instant, totals: &mut Receipt, events: &mut Vec<Event>) -> bool {
+        let is_again = |outcome: &v1::RowOutcome| match outcome.status() {
+            RowStatus::Retryable => true,
+            RowStatus::Unknown => !resend.may_insert,
+            _ => false,
+        };
+        let mut indices: Vec<usize> = self
+            .outcomes
+            .iter()
+            .filter(|outcome| is_again(outcome))
+            .map(|outcome| outcome.row_index as usize)
+            .collect();
+        let since = self.again.as_ref().map_or(now, |again| again.since);
+        if indices.is_empty() || resend.patience.is_zero() || now - since > resend.patience {
+            return false;
+        }
+        indices.sort_unstable();
+        indices.dedup();
+        let pause = self.outcomes.iter().filter(|outcome| is_again(outcome)).filter_map(|outcome| outcome.retry_after);
+        let pause = pause.filter_map(|after| Duration::try_from(after).ok()).max().unwrap_or(CLIENT_BACKOFF_MAX);
+        let rows = match self.part.payload.select(&indices) {
+            Some(payload) => {
+                let rows = indices.iter().map(|row| self.row_in_part(*row as u32)).collect::<Vec<_>>();
+                self.outcomes.retain(|outcome| !is_again(outcome));
+                totals.rows += (self.part.rows - rows.len()) as u64;
+                self.part.rows = rows.len();
+                tell_outcomes(self, totals, events);
+                self.part.payload = payload;
+                Some(rows)
+            }
+            // Rows that may insert must not be sent again with those that are there already.
+            None if resend.may_insert => return false,
+            // All rows of the part: in such tables those that are written already are only written again.
+            None => {
+                self.outcomes.clear();
+                None
+            }
+        };
+        self.seq = 0;
+        self.again = Some(Again { since, not_before: now + pause, rows });
+        events.push(Event::SendingAgain { batch: self.part.batch, rows: indices.len(), pause });
+        true
+    }
+}
+
 /// Books a part's rows and gives its outcomes in the caller's numbers.
 fn settle(entry: &mut Entry, totals: &mut Receipt, events: &mut Vec<Event>) {
     totals.rows += entry.part.rows as u64;
-    for outcome in entry.outcomes.drain(..) {
+    tell_outcomes(entry, totals, events);
+}
+
+/// Gives the outcomes that a part has, which are final.
+fn tell_outcomes(entry: &mut Entry, totals: &mut Receipt, events: &mut Vec<Event>) {
+    for outcome in std::mem::take(&mut entry.outcomes) {
         let status = outcome.status();
         match status {
             RowStatus::Rejected => totals.rejected_rows += 1,
@@ -384,7 +487,7 @@ fn settle(entry: &mut Entry, totals: &mut Receipt, events: &mut Vec<Event>) {
         }
         events.push(Event::Outcome(Outcome {
             batch: entry.part.batch,
-            row: entry.part.first_row + outcome.row_index as usize,
+            row: entry.part.first_row + entry.row_in_part(outcome.row_index),
             status,
             reason: outcome.reason(),
             field_path: outcome.field_path,

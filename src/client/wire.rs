@@ -6,7 +6,7 @@
 
 use bytes::{BufMut, Bytes};
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, key_len};
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic_prost::ProstCodec;
@@ -50,6 +50,26 @@ impl Payload {
     /// The size of the `Batch` message that carries it.
     pub(crate) fn message_bytes(&self, seq: u64) -> usize {
         key_len(BATCH_SEQ) + encoded_len_varint(seq) + self.field_bytes()
+    }
+
+    /// The same with these rows alone, which are in ascending order; `None` where rows cannot be told apart.
+    pub(crate) fn select(&self, rows: &[usize]) -> Option<Self> {
+        let Self::Rows(encoded) = self else { return None };
+        let (mut rest, mut kept, mut wanted) = (encoded.clone(), Vec::new(), rows.iter().peekable());
+        for index in 0.. {
+            if wanted.peek().is_none() {
+                break;
+            }
+            let row = rest.clone();
+            // Fields are what `RowsBuffer` wrote.
+            let (_, WireType::LengthDelimited) = decode_key(&mut rest).ok()? else { return None };
+            let len = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+            rest = (len <= rest.len()).then(|| rest.slice(len..))?;
+            if wanted.next_if(|wanted| **wanted == index).is_some() {
+                kept.extend_from_slice(&row[..row.len() - rest.len()]);
+            }
+        }
+        Some(Self::Rows(Bytes::from(kept)))
     }
 
     /// The same without its bytes.
@@ -189,6 +209,21 @@ mod tests {
         let size = batch.encoded_len();
         let request = v1::WriteRequest { message: Some(write_request::Message::Batch(batch)) };
         (request.encode_to_vec(), size)
+    }
+
+    #[test]
+    fn some_rows_of_a_payload_are_what_they_would_be_alone() {
+        let row = |i: i64| v1::Row { values: vec![v1::Value { kind: Some(value::Kind::IntValue(i << i)) }; 3] };
+        let encoded = |rows: &[i64]| {
+            let mut buffer = RowsBuffer::default();
+            rows.iter().for_each(|i| buffer.push(&row(*i)));
+            buffer.take()
+        };
+        let payload = encoded(&[0, 1, 2, 3, 40]);
+        assert_eq!(payload.select(&[1, 4]), Some(encoded(&[1, 40])));
+        assert_eq!(payload.select(&[0, 1, 2, 3, 4]), Some(payload.clone()));
+        assert_eq!(payload.select(&[5]), None, "there is no such row");
+        assert_eq!(Payload::Arrow(Bytes::from_static(b"ipc")).select(&[0]), None);
     }
 
     #[test]

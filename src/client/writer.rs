@@ -13,7 +13,7 @@ use super::arrow_ipc::{ArrowCompression, ArrowEncoder, same_columns, schema_mess
 use super::channel::Client;
 use super::driver::{Command, Driver};
 use super::error::ClientError;
-use super::session::{Event, Outcome, Part, Receipt};
+use super::session::{Event, Outcome, Part, Receipt, Resend};
 use super::wire::RowsBuffer;
 use crate::limits::{BATCH_MAX_ROWS, BATCH_TARGET_BYTES, CLIENT_OPEN_FOR, CLIENT_RETRY_FOR, MESSAGE_MAX_BYTES};
 use crate::proto::v1::{self, Priority, RowBatch, Schema, WriteMode};
@@ -36,6 +36,7 @@ pub struct OpenOptions {
     pub(crate) observer: Option<Observer>,
     pub(crate) open_for: Duration,
     pub(crate) retry_for: Duration,
+    pub(crate) resend: bool,
 }
 
 impl fmt::Debug for OpenOptions {
@@ -54,6 +55,7 @@ impl OpenOptions {
             observer: None,
             open_for: CLIENT_OPEN_FOR,
             retry_for: CLIENT_RETRY_FOR,
+            resend: true,
         }
     }
 
@@ -82,6 +84,13 @@ impl OpenOptions {
     #[must_use]
     pub fn mode(mut self, mode: WriteMode) -> Self {
         self.open.set_mode(mode);
+        self
+    }
+
+    /// Each row says what it does, in this column of the rows: "put", "merge", "insert" or "delete".
+    #[must_use]
+    pub fn op_column(mut self, column: impl Into<String>) -> Self {
+        self.open.op_column = column.into();
         self
     }
 
@@ -136,6 +145,15 @@ impl OpenOptions {
         self.retry_for = time;
         self
     }
+
+    /// Whether the writer sends rows again that the gateway reports as `RETRYABLE` or `UNKNOWN`, for as long as
+    /// [`Self::retry_for`] says, before they become outcomes. Default: it does. Rows that may insert and are `UNKNOWN` are
+    /// not sent again, because those that were written would find themselves; nor are rows of Arrow batches that may insert.
+    #[must_use]
+    pub fn resend(mut self, resend: bool) -> Self {
+        self.resend = resend;
+        self
+    }
 }
 
 /// Why the writer's task ended, for every call after that.
@@ -158,6 +176,7 @@ impl Failure {
 /// - `send_*` returns when the writer has taken the rows, not when they are written; it waits while the gateway's window
 ///   is full. An [`Event::Acked`] or a [`Writer::flush`] says that they are written.
 /// - When a call breaks, everything unacked is sent again, in order, in a new one. Memory is bounded by the window.
+/// - In tables with `sequence_by`, rows that were not written by their deadline are sent again, too.
 /// - Rejected rows are outcomes, not errors: they never stop the others.
 /// - Dropping a writer without [`Writer::finish`] is an abort: unacked rows may or may not be written.
 #[derive(Debug)]
@@ -188,7 +207,7 @@ impl Writer {
     ///
     /// What the gateway answers to `Open`, at once; that it cannot be reached, after `open_for`.
     pub async fn open(client: &Client, options: OpenOptions) -> Result<Self, ClientError> {
-        let OpenOptions { mut open, arrow, compression, observer, open_for, retry_for } = options;
+        let OpenOptions { mut open, arrow, compression, observer, open_for, retry_for, resend } = options;
         let arrow_error = |error: arrow_schema::ArrowError| ClientError::WrongPayload { message: error.to_string() };
         if let Some(schema) = &arrow {
             open.arrow_schema = schema_message(schema).map_err(arrow_error)?;
@@ -207,7 +226,10 @@ impl Writer {
         let (alive, dropped) = oneshot::channel();
         let (opened_to, opened) = oneshot::channel();
         let failure = Failure::default();
-        let driver = Driver::new(client.clone(), open, receiver, observer, failure.clone(), open_for, retry_for);
+        let may_insert = open.mode() == WriteMode::Insert || !open.op_column.is_empty();
+        let resend = Resend { patience: if resend { retry_for } else { Duration::ZERO }, may_insert };
+        let driver =
+            Driver::new(client.clone(), open, receiver, observer, failure.clone(), open_for, retry_for, resend);
         tokio::spawn(async move {
             tokio::select! {
                 () = driver.run(opened_to) => {}

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::coercion::Tally;
 use super::item::{ItemWriter, Mark};
 use super::reject::{Reject, RowReject};
-use crate::store::{WriteItem, WriteOp};
+use crate::store::{Span, WriteItem, WriteOp};
 
 /// One row, ready for a lane.
 #[derive(Debug, Clone)]
@@ -46,14 +46,16 @@ const REJECT_OVERHEAD_BYTES: usize = 384;
 pub struct ChunkBuilder {
     /// Where rows are written.
     pub writer: ItemWriter,
-    spans: Vec<Span>,
+    /// The time by which tombstones of the chunk expire later.
+    pub now_epoch_seconds: u64,
+    spans: Vec<RowSpan>,
     rejects: Vec<RowReject>,
     rejected_bytes: usize,
     coercions: Tally,
 }
 
 #[derive(Debug)]
-struct Span {
+struct RowSpan {
     start: usize,
     end: usize,
     row_index: u32,
@@ -67,6 +69,8 @@ pub struct RowShape {
     pub op: WriteOp,
     /// Length of the key attributes' text.
     pub key_len: u32,
+    /// Where the sequence stands in the row's text.
+    pub sequence: Option<Span>,
     /// Hash of the partition key's text.
     pub partition_hash: u64,
     /// Hash of the whole key's text.
@@ -77,9 +81,10 @@ pub struct RowShape {
 
 impl ChunkBuilder {
     /// A builder with room for so many bytes.
-    pub fn with_capacity(bytes: usize) -> Self {
+    pub fn with_capacity(bytes: usize, now_epoch_seconds: u64) -> Self {
         Self {
             writer: ItemWriter::with_capacity(bytes),
+            now_epoch_seconds,
             spans: Vec::new(),
             rejects: Vec::new(),
             rejected_bytes: 0,
@@ -104,7 +109,7 @@ impl ChunkBuilder {
             Ok(shape) => {
                 let end = self.writer.len();
                 self.coercions.count(self.writer.coercions());
-                self.spans.push(Span { start: start_len, end, row_index, shape });
+                self.spans.push(RowSpan { start: start_len, end, row_index, shape });
             }
             Err(reject) => {
                 self.rejected_bytes += self.writer.len() - start_len + REJECT_OVERHEAD_BYTES;
@@ -120,13 +125,13 @@ impl ChunkBuilder {
         let memory_bytes =
             buffer.capacity() + self.spans.len() * ROW_OVERHEAD_BYTES + self.rejects.len() * REJECT_OVERHEAD_BYTES;
         let buffer = Bytes::from(buffer);
-        let row = |span: Span| EncodedRow {
+        let row = |span: RowSpan| EncodedRow {
             row_index: span.row_index,
             item: WriteItem {
                 op: span.shape.op,
                 json: buffer.slice(span.start..span.end),
                 key_len: span.shape.key_len,
-                sequence: None,
+                sequence: span.shape.sequence,
             },
             partition_hash: span.shape.partition_hash,
             key_hash: span.shape.key_hash,

@@ -1,7 +1,7 @@
 //! Defaults: what a row stores in the columns that its session does not carry.
 //!
 //! A default is the JSON text that a row of a JSON file would carry. It is read by the column's declared type and written by
-//! the column's own encoder, once per session (`Defaults`, for `plan`), so that a row pays for a copy of ready bytes; and
+//! the column's own encoder, once per session (`Missing`, for `plan`), so that a row pays for a copy of ready bytes; and
 //! once when a table is applied ([`check`], for `catalog`), so that a default that does not fit its column is never stored.
 //! Only columns have defaults: not the key, which every row carries, and not fields of structs, which come with their
 //! struct.
@@ -10,8 +10,9 @@ use serde_json::value::RawValue;
 
 use super::cast::Mode;
 use super::coercion::RuleBook;
-use super::item::ItemWriter;
+use super::item::{ItemWriter, name_json};
 use super::leaf::{Policies, Presence};
+use super::modes::{OnMissing, Writes};
 use super::nested::check_item_size;
 use super::plan::compile_column;
 use super::rows::put_alone;
@@ -36,19 +37,46 @@ impl DefaultError {
     }
 }
 
-/// The defaults of all columns that a session does not carry, as the tail of every row's text.
+/// What stands for an attribute that a merge removes.
+pub(super) const REMOVED: &[u8] = b"null";
+
+/// What rows store in the columns that their session does not carry, as the tail of every row's text.
 #[derive(Debug, Default)]
-pub(super) struct Defaults {
+pub(super) struct Missing {
     tail: ItemWriter,
+    /// Columns in the tail.
+    pub(super) columns: usize,
 }
 
-impl Defaults {
-    /// Adds the column's default; false where it has none, or one that stores nothing.
-    pub(super) fn add(&mut self, table: &TableDef, field: &Field) -> Result<bool, DefaultError> {
-        match &field.options.default_value {
-            None => Ok(false),
-            Some(text) => put(table, field, text, &mut self.tail).map(|presence| presence == Presence::Written),
+impl Missing {
+    /// Adds a column of a row that makes the whole item; false where it must be carried.
+    pub(super) fn in_item(&mut self, table: &TableDef, field: &Field, writes: &Writes) -> Result<bool, DefaultError> {
+        let stored = writes.on_missing != Some(OnMissing::Null) && self.add_default(table, field)?;
+        Ok(stored || field.nullable)
+    }
+
+    /// Adds a column of a row that is merged; false where it must be carried.
+    pub(super) fn in_merge(&mut self, table: &TableDef, field: &Field, writes: &Writes) -> Result<bool, DefaultError> {
+        match writes.missing_in_merge() {
+            OnMissing::LeaveUnchanged => return Ok(true),
+            OnMissing::Default if self.add_default(table, field)? => return Ok(true),
+            OnMissing::Default | OnMissing::Null => {}
         }
+        if field.nullable {
+            self.tail.raw(b",");
+            self.tail.raw(&name_json(&field.name));
+            self.tail.raw(REMOVED);
+            self.columns += 1;
+        }
+        Ok(field.nullable)
+    }
+
+    /// Adds the column's default; false where it has none, or one that stores nothing.
+    fn add_default(&mut self, table: &TableDef, field: &Field) -> Result<bool, DefaultError> {
+        let Some(text) = &field.options.default_value else { return Ok(false) };
+        let is_stored = put(table, field, text, &mut self.tail)? == Presence::Written;
+        self.columns += usize::from(is_stored);
+        Ok(is_stored)
     }
 
     /// Appends them to a row that has at least its key.
@@ -160,12 +188,17 @@ mod tests {
 
     /// A row that carries the key alone, as DynamoDB's JSON.
     fn bare_row(table: &TableDef) -> Result<String, String> {
+        row_with(table, None)
+    }
+
+    fn row_with(table: &TableDef, on_missing: Option<OnMissing>) -> Result<String, String> {
         let id = Schema { fields: vec![table.schema.fields[0].clone()] };
-        let plan = Plan::compile(table, &id, WriteOp::Put, 1).map_err(|error| error.to_string())?;
+        let writes = Writes { on_missing, ..Writes::from(WriteOp::Put) };
+        let plan = Plan::compile(table, &id, writes, 1).map_err(|error| error.to_string())?;
         let values = vec![Value { kind: Some(Kind::StringValue("k".to_owned())) }];
         let batch = RowBatch { rows: vec![Row { values }] }.encode_to_vec();
         let rows = RowsPlan::compile(&plan).unwrap();
-        let chunk = RowsCursor::new(&batch).next_chunk(&plan, &rows, 1 << 20).unwrap().unwrap();
+        let chunk = RowsCursor::new(&batch).next_chunk(&plan, &rows, 1 << 20, 0).unwrap().unwrap();
         match chunk.rejects.first() {
             Some(reject) => Err(format!("{:?}", reject.reject.reason)),
             None => Ok(String::from_utf8(chunk.rows[0].item.json.to_vec()).unwrap()),
@@ -266,13 +299,13 @@ mod tests {
         assert!(bare_row(&table).is_ok());
         let table = with(204_799).unwrap();
         assert_eq!(bare_row(&table), Err("ItemTooLarge".to_owned()));
-        assert_eq!(bare_row(&table.without_defaults()).unwrap(), r#"{"id":{"S":"k"}}"#);
+        assert_eq!(row_with(&table, Some(OnMissing::Null)).unwrap(), r#"{"id":{"S":"k"}}"#);
     }
 
     #[test]
     fn without_a_default_a_not_null_column_must_be_carried() {
         let table = table("c INT NOT NULL DEFAULT 1");
         assert!(bare_row(&table).is_ok());
-        assert!(bare_row(&table.without_defaults()).unwrap_err().contains("column `c`"));
+        assert!(row_with(&table, Some(OnMissing::Null)).unwrap_err().contains("column `c`"));
     }
 }

@@ -235,6 +235,22 @@ impl ItemWriter {
         debug_assert_eq!(written.ok(), Some(self.buffer.len() - start));
     }
 
+    /// Appends to the text that was written last, ASCII in which nothing is to be escaped: `{"S":"a"}` becomes `{"S":"a#00"}`.
+    #[inline]
+    pub fn extend_text(&mut self, ascii: &[u8]) {
+        debug_assert!(self.buffer.ends_with(b"\"}"));
+        self.buffer.truncate(self.buffer.len() - 2);
+        self.raw(ascii);
+        self.raw(b"\"}");
+        self.count(ascii.len());
+    }
+
+    /// Writes over what was written before, byte by byte.
+    #[inline]
+    pub fn overwrite(&mut self, at: usize, bytes: &[u8]) {
+        self.buffer[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// JSON text without quotes; counts nothing.
     #[inline]
     pub fn escaped(&mut self, text: &str) {
@@ -287,6 +303,13 @@ fn escape_into(buffer: &mut Vec<u8>, text: &[u8]) {
         rest = &rest[at + 1..];
     }
     buffer.extend_from_slice(rest);
+}
+
+/// A text as it stands in JSON, without quotes.
+pub fn escaped(text: &str) -> Box<[u8]> {
+    let mut json = Vec::with_capacity(text.len());
+    escape_into(&mut json, text.as_bytes());
+    json.into_boxed_slice()
 }
 
 /// A name as JSON text with quotes and a colon: `"name":`.

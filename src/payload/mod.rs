@@ -17,12 +17,14 @@ pub mod defaults;
 pub mod item;
 pub mod key;
 pub mod leaf;
+pub mod modes;
 mod nested;
 pub mod number;
 pub mod plan;
 pub mod read_key;
 pub mod reject;
 pub mod rows;
+pub mod shard;
 pub mod target;
 pub(crate) mod values;
 pub mod variant;
@@ -30,6 +32,7 @@ pub mod wire;
 
 pub use chunk::{Chunk, EncodedRow};
 pub use coercion::{RuleBook, Tally};
+pub use modes::{OnMissing, RowMode, Writes};
 pub use plan::{Plan, PlanError};
 pub use reject::{Reject, RejectReason, RowReject};
 

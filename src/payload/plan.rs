@@ -1,24 +1,30 @@
 //! The plan of a session: the table's columns, matched by name to the columns that the session's rows carry.
 //!
 //! Compiled once when the session opens; per row there is no name lookup. The order of a written row: key attributes first
-//! (so that the head of the row's text is its canonical key), then the other columns in the table's order, then the defaults
-//! of those that the session does not carry.
+//! (so that the head of the row's text is its canonical key), then the other columns in the table's order, then what the
+//! operation stores in those that the session does not carry: defaults, and in a merge bare nulls.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use super::cast::Mode;
 use super::chunk::{ChunkBuilder, RowShape};
 use super::coercion::{RuleBook, RuleId};
-use super::defaults::{DefaultError, Defaults};
+use super::defaults::{DefaultError, Missing, REMOVED};
 use super::item::{ItemWriter, Sizes, name_json};
 use super::key;
 use super::leaf::{Leaf, Policies, Presence, Put, Role, check_key_length};
+use super::modes::{OnMissing, OpColumn, RowMode, Tombstone, Writes};
 use super::nested::{check_item_size, item_too_large};
 use super::reject::{Reject, RejectReason};
+use super::shard::{self, ShardCounts};
 use super::target::{StructTarget, Target, TargetField, UnsupportedType, null_not_allowed};
-use crate::limits::{PARTITION_KEY_MAX_BYTES, SORT_KEY_MAX_BYTES};
+use crate::limits::{MERGE_MAX_COLUMNS, PARTITION_KEY_MAX_BYTES, SORT_KEY_MAX_BYTES};
+use crate::schema::sharding::Sharding;
 use crate::schema::{DataType, Field, Schema, TableDef, UnknownFields};
-use crate::store::WriteOp;
+use crate::store::{Span, WriteOp};
 
 /// The values of one incoming row, by the position of their column.
 pub trait RowSource {
@@ -31,17 +37,38 @@ pub trait RowSource {
 /// A session's plan.
 #[derive(Debug)]
 pub struct Plan {
-    op: WriteOp,
+    operation: Operation,
     keys: Vec<KeyAttributePlan>,
+    /// How many places a partition key has, where the stored key says the place.
+    shards: Option<Shards>,
     columns: Vec<ColumnPlan>,
-    /// Of the columns that the session does not carry.
-    defaults: Defaults,
+    /// Where the sequence column is among the columns.
+    sequence: Option<usize>,
+    /// What a put stores in columns that the session does not carry.
+    missing_in_put: Missing,
+    /// What a merge stores in them.
+    missing_in_merge: Missing,
+    /// What a delete leaves behind, in tables with `sequence_by`.
+    tombstone: Option<Tombstone>,
     incoming: Schema,
     /// The session's columns that the table does not have and whose values are dropped, each with its rule.
     unknown_columns: Vec<(String, RuleId)>,
     rules: RuleBook,
     hasher: foldhash::fast::FixedState,
     sizes: Sizes,
+}
+
+#[derive(Debug)]
+enum Shards {
+    Fixed(u32),
+    /// It changes while the session runs.
+    Adaptive(ArcSwap<ShardCounts>),
+}
+
+#[derive(Debug)]
+enum Operation {
+    Each(WriteOp),
+    ByColumn(OpColumn),
 }
 
 #[derive(Debug)]
@@ -68,7 +95,7 @@ struct ColumnPlan {
 /// What an incoming column is used for.
 #[derive(Debug, Clone, Copy)]
 pub enum Used<'p> {
-    /// A key attribute, or a part of one.
+    /// A key attribute, a part of one, or the row's operation.
     Key(&'p Leaf),
     /// An attribute.
     Column(&'p Target),
@@ -102,6 +129,43 @@ pub enum PlanError {
         table: String,
         /// The column.
         column: String,
+    },
+    /// The sequence column, which every row of its table must carry.
+    #[error("the rows do not carry the column `{column}`, by which the table `{table}` orders writes (`sequence_by`)")]
+    MissingSequence {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// The TTL column of a table in which tombstones expire by it.
+    #[error(
+        "rows that are merged into the table `{table}` must carry its TTL column `{column}`: merged over a deleted row, \
+         they would keep the expiry of its tombstone; carry it, or let on_missing be NULL or DEFAULT"
+    )]
+    MergeWithoutExpiry {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// More columns than one update can change.
+    #[error("a merge into the table `{table}` would change {columns} columns; DynamoDB allows {limit} in one update")]
+    TooManyMerged {
+        /// The table.
+        table: String,
+        /// How many.
+        columns: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A column of operations that cannot be one.
+    #[error("op_column `{column}` {problem}")]
+    OpColumn {
+        /// The column.
+        column: String,
+        /// What is wrong.
+        problem: String,
     },
     /// A column that occurs twice, or a schema that is none.
     #[error("the session's columns are not usable: {0}")]
@@ -143,10 +207,23 @@ impl PlanError {
 
 impl Plan {
     /// Matches the session's columns to the table's. `hash_seed` must be the same for all plans of a process.
-    pub fn compile(table: &TableDef, incoming: &Schema, op: WriteOp, hash_seed: u64) -> Result<Self, PlanError> {
+    pub fn compile(
+        table: &TableDef,
+        incoming: &Schema,
+        writes: impl Into<Writes>,
+        hash_seed: u64,
+    ) -> Result<Self, PlanError> {
+        let writes = writes.into();
         incoming.validate()?;
+        let mut rules = RuleBook::default();
+        let operation = match &writes.mode {
+            RowMode::Each(op) => Operation::Each(*op),
+            RowMode::ByColumn(name) => Operation::ByColumn(OpColumn::compile(table, incoming, name, &mut rules)?),
+            // A key is looked for by what a delete carries.
+            RowMode::Keys => Operation::Each(WriteOp::Delete),
+        };
         let position = |name: &str| incoming.fields.iter().position(|field| field.name == name);
-        let known = |name: &str| table.schema.field(name).is_some();
+        let known = |name: &str| table.schema.field(name).is_some() || writes.op_column() == Some(name);
         let unknown_columns: Vec<String> =
             incoming.fields.iter().filter(|field| !known(&field.name)).map(|field| field.name.clone()).collect();
         if let (UnknownFields::Reject, Some(column)) = (table.unknown_fields, unknown_columns.first()) {
@@ -158,7 +235,6 @@ impl Plan {
             });
         }
 
-        let mut rules = RuleBook::default();
         let unknown_columns = unknown_columns.into_iter().map(|name| {
             let rule = rules.dropped(&name);
             (name, rule)
@@ -176,27 +252,73 @@ impl Plan {
             keys.push(key_attribute(table, &table.key.sort, false, incoming, &mut policies)?);
         }
 
-        let (mut columns, mut defaults) = (Vec::new(), Defaults::default());
-        if op == WriteOp::Put {
-            for field in &table.schema.fields {
-                if table.key.partition == [field.name.as_str()] || table.key.sort == [field.name.as_str()] {
-                    continue;
+        let shards = match table.sharding() {
+            Sharding::None => None,
+            Sharding::Fixed { shards } => Some(Shards::Fixed(shards)),
+            Sharding::Adaptive { .. } => Some(Shards::Adaptive(ArcSwap::default())),
+        };
+        let sequence_by = table.sequence_by.as_deref().filter(|_| writes.mode != RowMode::Keys);
+        let (mut columns, mut sequence) = (Vec::new(), None);
+        let (mut missing_in_put, mut missing_in_merge) = (Missing::default(), Missing::default());
+        for field in &table.schema.fields {
+            if table.key.partition == [field.name.as_str()] || table.key.sort == [field.name.as_str()] {
+                continue;
+            }
+            let is_sequence = sequence_by == Some(field.name.as_str());
+            if !writes.stores_columns() && !is_sequence {
+                continue;
+            }
+            match position(&field.name) {
+                Some(at) => {
+                    let field = compile_column(table, field, &incoming.fields[at].data_type, &mut policies)?;
+                    sequence = sequence.or_else(|| is_sequence.then_some(columns.len()));
+                    columns.push(ColumnPlan { incoming: at, field });
                 }
-                match position(&field.name) {
-                    Some(at) => {
-                        let field = compile_column(table, field, &incoming.fields[at].data_type, &mut policies)?;
-                        columns.push(ColumnPlan { incoming: at, field });
+                None if is_sequence => {
+                    let (table, column) = (table.name.clone(), field.name.clone());
+                    return Err(PlanError::MissingSequence { table, column });
+                }
+                None => {
+                    let missing = || PlanError::MissingColumn { table: table.name.clone(), column: field.name.clone() };
+                    if writes.makes_items() && !missing_in_put.in_item(table, field, &writes)? {
+                        return Err(missing());
                     }
-                    None if defaults.add(table, field)? || field.nullable => {}
-                    None => {
-                        return Err(PlanError::MissingColumn { table: table.name.clone(), column: field.name.clone() });
+                    if writes.merges() && !missing_in_merge.in_merge(table, field, &writes)? {
+                        return Err(missing());
                     }
                 }
             }
         }
-        let hasher = foldhash::fast::FixedState::with_seed(hash_seed);
-        let (incoming, sizes) = (incoming.clone(), Sizes::Bound);
-        Ok(Self { op, keys, columns, defaults, incoming, unknown_columns, rules, hasher, sizes })
+        if writes.merges() {
+            check_merge(table, incoming, &writes, columns.len() + missing_in_merge.columns)?;
+        }
+        let tombstone = sequence_by
+            .and(table.expiry_attribute())
+            .filter(|_| writes.deletes())
+            .map(|expiry_attribute| Tombstone::compile(table, expiry_attribute));
+        Ok(Self {
+            operation,
+            keys,
+            shards,
+            columns,
+            sequence,
+            missing_in_put,
+            missing_in_merge,
+            tombstone,
+            incoming: incoming.clone(),
+            unknown_columns,
+            rules,
+            hasher: foldhash::fast::FixedState::with_seed(hash_seed),
+            sizes: Sizes::Bound,
+        })
+    }
+
+    /// How many places the partition keys of an adaptive table have, for rows that are encoded from now on. It is one each
+    /// before; other tables do not care.
+    pub fn use_shards(&self, counts: Arc<ShardCounts>) {
+        if let Some(Shards::Adaptive(current)) = &self.shards {
+            current.store(counts);
+        }
     }
 
     /// Lets every row know its item's size by DynamoDB's own rule, which costs time for each value.
@@ -224,21 +346,27 @@ impl Plan {
     pub fn used_columns(&self) -> impl Iterator<Item = (usize, &str, Used<'_>)> {
         let keys = self.keys.iter().flat_map(|key| &key.parts);
         let keys = keys.map(|part| (part.incoming, &*part.column_name, Used::Key(&part.leaf)));
+        let operations = match &self.operation {
+            Operation::Each(_) => None,
+            Operation::ByColumn(column) => Some((column.incoming, &*column.name, Used::Key(&column.leaf))),
+        };
         let columns = self.columns.iter();
-        keys.chain(columns.map(|column| (column.incoming, &*column.field.name, Used::Column(&column.field.target))))
+        keys.chain(operations)
+            .chain(columns.map(|column| (column.incoming, &*column.field.name, Used::Column(&column.field.target))))
     }
 
     /// Appends one row to the chunk, or its reject.
     pub fn encode_row(&self, row_index: u32, source: &impl RowSource, chunk: &mut ChunkBuilder) {
         let (mark, start) = (chunk.writer.mark(), chunk.writer.len());
         chunk.writer.begin_item(self.sizes);
-        let mut row = self.write_row(source, &mut chunk.writer, start);
+        let now = chunk.now_epoch_seconds;
+        let mut row = self.write_row(source, &mut chunk.writer, start, now);
         let too_large = matches!(&row, Err(reject) if reject.reason == RejectReason::ItemTooLarge);
         if too_large && self.sizes == Sizes::Bound {
             // Its text is longer than an item may be large; only now does it pay to know the size itself.
             chunk.writer.rewind(mark);
             chunk.writer.begin_item(Sizes::Exact);
-            row = self.write_row(source, &mut chunk.writer, start);
+            row = self.write_row(source, &mut chunk.writer, start, now);
         }
         chunk.finish_row(row_index, mark, start, row);
     }
@@ -248,39 +376,63 @@ impl Plan {
         source: &impl RowSource,
         writer: &mut ItemWriter,
         start: usize,
+        now_epoch_seconds: u64,
     ) -> Result<RowShape, Box<Reject>> {
+        let op = match &self.operation {
+            Operation::Each(op) => *op,
+            Operation::ByColumn(column) => column.read(source, writer)?,
+        };
         writer.raw(b"{");
-        let mut partition_len = 0;
+        let (mut partition_len, mut partition_value) = (0, 0);
         for (index, key) in self.keys.iter().enumerate() {
             if index > 0 {
                 writer.raw(b",");
             }
-            key.write(source, writer)?;
+            let value_start = key.write(source, writer)?;
+            match &self.shards {
+                // The place is known when the sort key is written.
+                Some(_) if index == 0 => writer.extend_text(&shard::suffix(0)),
+                Some(shards) => {
+                    // The partition key's text ends with the suffix, a quote and a brace, and begins with `{"S":"`.
+                    let suffix_start = start + 1 + partition_len - 2 - shard::SUFFIX_BYTES;
+                    let shards = shards.of(&writer.as_slice()[partition_value + 6..suffix_start]);
+                    let place = shard::place(&writer.as_slice()[value_start..], shards);
+                    writer.overwrite(suffix_start, &shard::suffix(place));
+                }
+                None => {}
+            }
             if index == 0 {
-                partition_len = writer.len() - start - 1;
+                (partition_len, partition_value) = (writer.len() - start - 1, value_start);
             }
         }
         let key_len = writer.len() - start - 1;
-        for column in &self.columns {
-            let mark = writer.mark();
-            writer.raw(&column.field.lead);
-            writer.count(column.field.name.len());
-            let put = match &column.field.target {
-                Target::Leaf(leaf) => source.put_leaf(column.incoming, leaf, writer),
-                target => source.put(column.incoming, target, writer),
-            };
-            match put {
-                Ok(Presence::Written) => {}
-                Ok(Presence::Null) if column.field.nullable => writer.leave_out(mark),
-                Ok(Presence::Null) => {
-                    return Err(null_not_allowed(column.field.target.describe()).in_field(&column.field.name));
-                }
-                // It is the item that is too large, wherever that was seen first.
-                Err(reject) if reject.reason == RejectReason::ItemTooLarge => return Err(item_too_large()),
-                Err(reject) => return Err(reject.in_field(&column.field.name)),
+        let mut sequence = None;
+        let columns = match op {
+            WriteOp::Delete => self.columns_of_delete(),
+            WriteOp::Put | WriteOp::Merge | WriteOp::Insert => 0..self.columns.len(),
+        };
+        for index in columns {
+            let value_start = self.columns[index].write(source, op, writer)?;
+            if self.sequence == Some(index) {
+                // A row is at most a message of text, escaped at most sixfold.
+                sequence = Some(Span { start: (value_start - start) as u32, end: (writer.len() - start) as u32 });
             }
         }
-        self.defaults.write(writer);
+        let stored_as = match (op, &self.tombstone) {
+            (WriteOp::Delete, Some(tombstone)) => {
+                tombstone.write(now_epoch_seconds, writer);
+                WriteOp::Put
+            }
+            (WriteOp::Delete, None) => WriteOp::Delete,
+            (WriteOp::Merge, _) => {
+                self.missing_in_merge.write(writer);
+                WriteOp::Merge
+            }
+            (WriteOp::Put | WriteOp::Insert, _) => {
+                self.missing_in_put.write(writer);
+                op
+            }
+        };
         for (_, rule) in &self.unknown_columns {
             writer.coerced(*rule);
         }
@@ -288,14 +440,20 @@ impl Plan {
         check_item_size(writer)?;
         let key = &writer.as_slice()[start + 1..start + 1 + key_len];
         Ok(RowShape {
-            op: self.op,
+            op: stored_as,
             // A key is at most 3 KB of text, escaped at most sixfold.
             key_len: key_len as u32,
+            sequence,
             partition_hash: self.hash(&key[..partition_len]),
             key_hash: self.hash(key),
             // It, or its bound, was just seen to be at most 400 KB.
             item_bytes: writer.item_bytes() as u32,
         })
+    }
+
+    /// The columns that a delete carries: the sequence, where there is one.
+    fn columns_of_delete(&self) -> std::ops::Range<usize> {
+        self.sequence.map_or(0..0, |at| at..at + 1)
     }
 
     fn hash(&self, bytes: &[u8]) -> u64 {
@@ -305,10 +463,53 @@ impl Plan {
     }
 }
 
+impl ColumnPlan {
+    /// Appends the column, or what the operation makes of a null; says where the value starts.
+    #[inline]
+    fn write(&self, source: &impl RowSource, op: WriteOp, writer: &mut ItemWriter) -> Result<usize, Box<Reject>> {
+        let field = &self.field;
+        let mark = writer.mark();
+        writer.raw(&field.lead);
+        writer.count(field.name.len());
+        let start = writer.len();
+        let put = match &field.target {
+            Target::Leaf(leaf) => source.put_leaf(self.incoming, leaf, writer),
+            target => source.put(self.incoming, target, writer),
+        };
+        match put {
+            Ok(Presence::Written) => Ok(start),
+            Ok(Presence::Null) if field.nullable => {
+                writer.leave_out(mark);
+                if op == WriteOp::Merge {
+                    writer.raw(&field.lead);
+                    writer.raw(REMOVED);
+                }
+                Ok(start)
+            }
+            Ok(Presence::Null) => Err(null_not_allowed(field.target.describe()).in_field(&field.name)),
+            // It is the item that is too large, wherever that was seen first.
+            Err(reject) if reject.reason == RejectReason::ItemTooLarge => Err(item_too_large()),
+            Err(reject) => Err(reject.in_field(&field.name)),
+        }
+    }
+}
+
+impl Shards {
+    #[inline]
+    fn of(&self, partition_json: &[u8]) -> u32 {
+        match self {
+            Self::Fixed(shards) => *shards,
+            Self::Adaptive(counts) => counts.load().of_json(partition_json),
+        }
+    }
+}
+
 impl KeyAttributePlan {
-    fn write(&self, source: &impl RowSource, writer: &mut ItemWriter) -> Result<(), Box<Reject>> {
+    /// Appends the attribute, and says where its value starts.
+    fn write(&self, source: &impl RowSource, writer: &mut ItemWriter) -> Result<usize, Box<Reject>> {
         writer.raw(&self.name_json);
         writer.count(self.name.len());
+        let value_start = writer.len();
         let put_part = |part: &KeyPart, writer: &mut ItemWriter| {
             match source.put_leaf(part.incoming, &part.leaf, writer) {
                 Ok(Presence::Written) => Ok(()),
@@ -320,7 +521,7 @@ impl KeyAttributePlan {
             .map_err(|reject| reject.in_field(&part.column_name))
         };
         if let [part] = &self.parts[..] {
-            return put_part(part, writer);
+            return put_part(part, writer).map(|()| value_start);
         }
         key::begin(writer);
         let (parts, length_bytes) = writer.measured(|writer| {
@@ -333,8 +534,24 @@ impl KeyAttributePlan {
         });
         parts?;
         key::end(writer);
-        check_key_length(length_bytes, self.limit_bytes).map_err(|reject| reject.in_field(&self.name))
+        let checked = check_key_length(length_bytes, self.limit_bytes);
+        checked.map(|()| value_start).map_err(|reject| reject.in_field(&self.name))
     }
+}
+
+/// Refuses merges that DynamoDB could not do, or that would leave a tombstone's expiry behind.
+fn check_merge(table: &TableDef, incoming: &Schema, writes: &Writes, columns: usize) -> Result<(), PlanError> {
+    if columns > MERGE_MAX_COLUMNS {
+        return Err(PlanError::TooManyMerged { table: table.name.clone(), columns, limit: MERGE_MAX_COLUMNS });
+    }
+    if table.sequence_by.is_some()
+        && let Some(column) = &table.ttl_column
+        && incoming.fields.iter().all(|field| field.name != *column)
+        && writes.missing_in_merge() == OnMissing::LeaveUnchanged
+    {
+        return Err(PlanError::MergeWithoutExpiry { table: table.name.clone(), column: column.clone() });
+    }
+    Ok(())
 }
 
 /// Compiles a column off the key's single attributes.
@@ -360,7 +577,8 @@ fn key_attribute(
     policies: &mut Policies<'_>,
 ) -> Result<KeyAttributePlan, PlanError> {
     let (attribute, limit_bytes) = if partition {
-        (Some(table.partition_attribute()?), PARTITION_KEY_MAX_BYTES)
+        let suffix_bytes = if table.sharding() == Sharding::None { 0 } else { shard::SUFFIX_BYTES };
+        (Some(table.partition_attribute()?), PARTITION_KEY_MAX_BYTES - suffix_bytes)
     } else {
         (table.sort_attribute()?, SORT_KEY_MAX_BYTES)
     };

@@ -22,7 +22,7 @@ use crate::store::{CancelReason, WriteItem, WriteOp};
 
 /// A group on its way.
 #[derive(Debug)]
-pub(super) struct AtomicGroup {
+pub struct AtomicGroup {
     /// The client's row of each item.
     rows: Vec<u32>,
     items: Vec<WriteItem>,

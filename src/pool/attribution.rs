@@ -75,29 +75,20 @@ impl Attribution {
 
     /// Whose throttling it is just now.
     pub(super) fn blame(&self, now: Instant) -> Blame {
-        let keys = match self.reason {
-            Some((reason, at)) if now.saturating_duration_since(at) <= REASON_FOR => {
-                reason == ThrottleReason::KeyRange
-            }
-            _ => self.is_concentrated(),
+        let reason = self.reason.filter(|(_, at)| now.saturating_duration_since(*at) <= REASON_FOR);
+        let is_keys_own = match reason {
+            Some((ThrottleReason::KeyRange, _)) => self.throttled <= self.tried * TOO_MUCH || self.is_concentrated(),
+            Some(_) => false,
+            // Where a few keys are all there is, they are the table. One throttled item says nothing about who else would be.
+            None => self.is_concentrated() && self.throttled >= 2.0 && self.tried >= self.throttled * 1.5,
         };
-        if keys && (self.throttled <= self.tried * TOO_MUCH || self.is_concentrated()) {
-            Blame::Keys
-        } else {
-            Blame::Table
-        }
+        if is_keys_own { Blame::Keys } else { Blame::Table }
     }
 
     fn is_concentrated(&self) -> bool {
         let mut counts: Vec<f64> = self.counts.iter().map(|(_, count)| *count).collect();
         counts.sort_unstable_by(|a, b| b.total_cmp(a));
-        // One throttled item says nothing about who else would be.
-        self.throttled >= 2.0 && counts.iter().take(FEW).sum::<f64>() >= self.throttled * MOST && self.is_shared()
-    }
-
-    /// Whether others were tried at all: where a few keys are all there is, they are the table.
-    fn is_shared(&self) -> bool {
-        self.tried >= self.throttled * 1.5
+        counts.iter().take(FEW).sum::<f64>() >= self.throttled * MOST
     }
 
     fn count(&mut self, partition: u64) {

@@ -109,6 +109,8 @@ pub(super) enum Answer<'a> {
 pub(super) struct Lesson {
     /// Whose throttling it was.
     pub(super) blame: Blame,
+    /// It made the table's window smaller.
+    pub(super) is_news: bool,
     /// Nobody knows why: one of the items alone would be told.
     pub(super) wants_reason: bool,
 }
@@ -225,9 +227,9 @@ impl Gate {
             Answer::Silent => sign = Sign::Silent,
             Answer::Other => sign = Sign::Nothing,
         }
-        state.window.observe(Observed { started, now, bytes, at_limit: permit.at_limit, sign });
+        let is_news = state.window.observe(Observed { started, now, bytes, at_limit: permit.at_limit, sign });
         let blame = if matches!(sign, Sign::Throttled(_)) { Blame::Table } else { Blame::Keys };
-        Lesson { blame, wants_reason: state.attribution.wants_reason(now) }
+        Lesson { blame, is_news, wants_reason: state.attribution.wants_reason(now) }
     }
 }
 

@@ -18,7 +18,6 @@ use super::queue::{Attempt, Call, Part, SlotId, TableQueue, Taken};
 use super::retry::RetryConfig;
 use super::slices::{Slices, Standings};
 use super::{PoolTable, Slice};
-use crate::payload::EncodedRow;
 use crate::store::{BatchWrite, OneWrite, SequenceRule, Store, TransactWrite, WriteDone, WriteError};
 use crate::telemetry::Instruments;
 
@@ -221,10 +220,7 @@ impl Lane {
             self.deadlines.push(Reverse((deadline, slice, serial)));
         }
         for row in rows {
-            let EncodedRow { row_index, item, partition_hash, key_hash, item_bytes: _ } = row;
-            let group = group.clone();
-            let part = Part { item, key_hash, partition_hash, slice, row_index, bulk, unknown: false, group };
-            lane.queue.push(part);
+            lane.queue.push(Part::new(row, slice, bulk, group.clone()));
         }
         self.config.instruments.queued_rows.inc_by(i64::from(count));
     }

@@ -12,11 +12,12 @@
 //! - A cancelled session's waiting rows are dropped; an attempt in flight is never torn.
 //! - Rows are never lost in silence: should a lane die, the sessions of its rows are ended, and the process is told.
 
-mod atomic;
+pub mod atomic;
 mod attribution;
 mod budget;
 mod fold;
 mod gate;
+pub mod hot_keys;
 pub mod lane;
 pub mod memory;
 mod meter;

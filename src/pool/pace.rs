@@ -24,6 +24,14 @@ const KEPT: f64 = 0.97;
 const DEEPEST_CUT: f64 = 0.95;
 /// A cut where nothing at all got through.
 const BLIND_CUT: f64 = 0.5;
+/// What a table that gave nothing is still asked for, of what it gave before.
+const ASKING: f64 = 0.02;
+/// The most that is forgotten of it at once,
+const FORGETS_TO: f64 = 0.75;
+/// and how often.
+const FORGETS_EVERY: Duration = Duration::from_millis(500);
+/// How fast a ceiling comes back to what is known to be there.
+const DOUBLES_IN: Duration = Duration::from_millis(250);
 /// How long the ceiling rests after a cut.
 const HOLD: Duration = Duration::from_secs(1);
 /// Growth is `1 + GROWTH * seconds^4`: 3 % after four seconds, 90 % after nine.
@@ -36,6 +44,8 @@ const BURST: Duration = Duration::from_millis(50);
 /// call comes.
 const REFILL: Duration = Duration::from_millis(30);
 const REFILL_ATTEMPTS: f64 = 1.5;
+/// No attempt asks for more than the ceiling allows in this time, so that little is lost where it is throttled.
+const ATTEMPT: Duration = Duration::from_millis(25);
 /// A ceiling that has held nothing back for so long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// How long after a reservation had to wait the ceiling counts as what holds rows back.
@@ -55,12 +65,18 @@ pub(super) struct Pace {
     tried: Meter,
     /// When a reservation last had to wait.
     limited_at: Option<Instant>,
+    /// What was known a while ago, and when that was noted.
+    anchor: Option<(f64, Instant)>,
 }
 
 #[derive(Debug)]
 struct Learnt {
     /// Units a second right after the cut.
     floor: f64,
+    /// Units a second that got through when the table was last seen to be full: reached again fast, and left slowly.
+    known: f64,
+    /// How long the ceiling rests.
+    hold: Duration,
     cut_at: Instant,
     /// Time in which the ceiling held rows back, since the hold after the cut.
     grown_for: Duration,
@@ -76,6 +92,7 @@ impl Pace {
             confirmed: Meter::new(),
             tried: Meter::new(),
             limited_at: None,
+            anchor: None,
         }
     }
 
@@ -95,7 +112,7 @@ impl Pace {
     /// The most units that one attempt should ask for: a call of 25 KB at a table of 5 units a second would be throttled
     /// whatever its turn.
     pub(super) fn attempt_units(&self) -> f64 {
-        self.ceiling().map_or(f64::INFINITY, |rate| (rate * BURST.as_secs_f64()).max(1.0))
+        self.ceiling().map_or(f64::INFINITY, |rate| (rate * ATTEMPT.as_secs_f64()).max(1.0))
     }
 
     /// Takes a turn for so many units: when it may go.
@@ -137,21 +154,41 @@ impl Pace {
         self.age(now);
         let confirmed = self.confirmed.per_second(now);
         let rate = self.learnt.as_ref().map_or_else(|| self.tried.per_second(now), Learnt::rate);
-        let proportional = rate * (1.0 - fraction.clamp(0.0, 1.0)) * KEPT;
-        let deepest = if confirmed > 0.0 { confirmed * DEEPEST_CUT } else { rate * BLIND_CUT };
-        let floor = proportional.max(deepest).min(rate * KEPT).max(FLOOR_UNITS_PER_SECOND);
-        self.learnt = Some(Learnt { floor, cut_at: now, grown_for: Duration::ZERO, seen_at: now });
+        let known = self.learnt.as_ref().map_or(rate, |learnt| learnt.known);
+        let (floor, known, hold) = if confirmed > 0.0 {
+            let proportional = rate * (1.0 - fraction.clamp(0.0, 1.0)) * KEPT;
+            let floor = proportional.max(confirmed * DEEPEST_CUT).min(rate * KEPT).max(FLOOR_UNITS_PER_SECOND);
+            let known = self.known_after(floor, now);
+            (floor, known, if known > floor { Duration::ZERO } else { HOLD })
+        } else {
+            // Somebody else has it all, for now. Ask rarely, and be back at once when some is free.
+            let floor = (rate * BLIND_CUT).max(known * ASKING).max(FLOOR_UNITS_PER_SECOND);
+            (floor, known.max(floor), Duration::ZERO)
+        };
+        self.learnt = Some(Learnt { floor, known, hold, cut_at: now, grown_for: Duration::ZERO, seen_at: now });
         self.limited_at = Some(now);
         // The table's bucket is empty: a call at once would be throttled whatever the rate.
         self.full_at = Some(now + BURST + REFILL + seconds(REFILL_ATTEMPTS * units / floor));
         true
     }
 
+    /// What stays known after a cut to `floor`: in any half a second at least a part of what was known before, because a table
+    /// that goes away, or is just coming back, gives little for a moment.
+    fn known_after(&mut self, floor: f64, now: Instant) -> f64 {
+        let Some(learnt) = &self.learnt else { return floor };
+        let is_old = |(_, at): (f64, Instant)| now.saturating_duration_since(at) >= FORGETS_EVERY;
+        let (anchor, _) = *match &mut self.anchor {
+            Some(anchor) if !is_old(*anchor) => anchor,
+            anchor => anchor.insert((learnt.known, now)),
+        };
+        floor.max(anchor * FORGETS_TO)
+    }
+
     /// Lets the ceiling grow by the time that has passed, or forgets it.
     fn age(&mut self, now: Instant) {
         let limited = self.limited_at.is_some_and(|at| now.saturating_duration_since(at) <= LIMITED_FOR);
         let Some(learnt) = &mut self.learnt else { return };
-        let passed = now.saturating_duration_since(learnt.seen_at.max(learnt.cut_at + HOLD));
+        let passed = now.saturating_duration_since(learnt.seen_at.max(learnt.cut_at + learnt.hold));
         learnt.seen_at = learnt.seen_at.max(now);
         if limited {
             learnt.grown_for += passed;
@@ -164,7 +201,12 @@ impl Pace {
 
 impl Learnt {
     fn rate(&self) -> f64 {
-        self.floor * (1.0 + GROWTH * self.grown_for.as_secs_f64().powi(4))
+        let (seconds, doublings) = (self.grown_for.as_secs_f64(), (self.known / self.floor).log2().max(0.0));
+        let catching_up = doublings * DOUBLES_IN.as_secs_f64();
+        if seconds < catching_up {
+            return self.floor * (seconds / DOUBLES_IN.as_secs_f64()).exp2();
+        }
+        self.known * (1.0 + GROWTH * (seconds - catching_up).powi(4))
     }
 }
 
@@ -178,8 +220,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Sends as fast as the pace allows at a table of `capacity(second)` units a second, which saves 300 ms of it, in calls of 25 units
-    /// that take 10 ms, and returns per second: units confirmed, attempts, throttled attempts.
+    /// Sends as fast as the pace allows at a table of `capacity(second)` units a second, which saves 300 ms of it, in calls of
+    /// 25 units that take 10 ms, and returns per second: units confirmed, attempts, throttled attempts.
     fn drive(seconds: u64, capacity: impl Fn(u64) -> f64) -> Vec<(f64, u32, u32)> {
         let start = Instant::now();
         let (mut pace, mut now) = (Pace::new(), start);
@@ -240,6 +282,14 @@ mod tests {
                 assert!((mean / after - 1.0).abs() <= 0.1, "{before} to {after}: {series:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_table_that_gave_nothing_for_a_while_is_back_at_once() {
+        let series = drive(40, |second| if (10..20).contains(&second) { 0.0 } else { 2_000.0 });
+        let throttled: u32 = series[11..20].iter().map(|entry| entry.2).sum();
+        assert!(throttled < 9 * 25, "{series:?}");
+        assert!(series[23].0 > 1_000.0, "{series:?}");
     }
 
     #[test]

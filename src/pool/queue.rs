@@ -25,6 +25,7 @@ use super::fold::{self, Fold, FoldRules};
 use super::outcome::RowFate;
 use super::retry::RetryConfig;
 use crate::limits::{BATCH_WRITE_MAX_BYTES, BATCH_WRITE_MAX_OPERATIONS, WRITE_UNIT_BYTES};
+use crate::payload::EncodedRow;
 use crate::store::{WriteItem, WriteOp};
 
 mod line;
@@ -52,7 +53,7 @@ pub struct Part {
     /// Whether an attempt may have written it without our knowing.
     pub unknown: bool,
     /// The atomic group that it belongs to.
-    pub(super) group: Option<Arc<AtomicGroup>>,
+    pub group: Option<Arc<AtomicGroup>>,
 }
 
 /// A key's place in the queue.
@@ -82,7 +83,7 @@ pub struct Attempt {
 
 /// What may go next.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub enum Taken {
     /// An attempt on keys of this lane.
     Attempt(Attempt),
     /// The last row of a group is held: its transaction may go.
@@ -182,6 +183,14 @@ pub struct TableQueue {
     resting_until: Option<Instant>,
 }
 
+impl Part {
+    /// A row that a lane has received.
+    pub fn new(row: EncodedRow, slice: usize, bulk: bool, group: Option<Arc<AtomicGroup>>) -> Self {
+        let EncodedRow { row_index, item, partition_hash, key_hash, item_bytes: _ } = row;
+        Self { item, key_hash, partition_hash, slice, row_index, bulk, unknown: false, group }
+    }
+}
+
 impl TableQueue {
     /// An empty queue. With `sequenced`, rows have sequences, which order them.
     pub fn new(coalesce: bool, sequenced: bool, retry: RetryConfig) -> Self {
@@ -249,7 +258,7 @@ impl TableQueue {
     }
 
     /// What goes next, if anything may go now: of about so many units at the most, but always an item.
-    pub(super) fn take(&mut self, now: Instant, most_units: f64) -> Option<Taken> {
+    pub fn take(&mut self, now: Instant, most_units: f64) -> Option<Taken> {
         self.wake(now);
         if self.is_resting(now) {
             return None;

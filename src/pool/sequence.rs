@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn numbers_compare_by_value_whatever_their_form() {
-        let rising = ["-1e20", "-12.5", "-12.4", "-3", "-0.001", "0", "0.0001", "0.5", "1", "9", "10", "10.01", "1e3", "2e125"];
+        let rising =
+            ["-1e20", "-12.5", "-12.4", "-3", "-0.001", "0", "0.0001", "0.5", "1", "9", "10", "10.01", "1e3", "2e125"];
         for (i, a) in rising.iter().enumerate() {
             for (j, b) in rising.iter().enumerate() {
                 assert_eq!(of(&number(a), &number(b)), i.cmp(&j), "{a} {b}");

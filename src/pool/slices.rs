@@ -92,13 +92,7 @@ impl Slices {
     }
 
     /// Notes one row's outcome with its slice, and reports the slice when it was the last.
-    pub(super) fn record(
-        &mut self,
-        instruments: &Instruments,
-        report: Report,
-        refusal: Option<&RowFate>,
-        units: f64,
-    ) {
+    pub(super) fn record(&mut self, instruments: &Instruments, report: Report, refusal: Option<&RowFate>, units: f64) {
         let (part, fate) = match report {
             Report::Committed(part) => {
                 let totals = &mut self.slices[part.slice].totals;

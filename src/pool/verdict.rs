@@ -49,9 +49,7 @@ impl Verdict {
         let rests = |label, outcome| Self { table: TableVerdict::Rests, ..verdict(label, outcome) };
         match result {
             Ok(done) if done.unprocessed.is_empty() => verdict("ok", ItemOutcome::Confirmed),
-            Ok(done) => {
-                Self { throttled: unprocessed(done, items), ..verdict("partial", ItemOutcome::Confirmed) }
-            }
+            Ok(done) => Self { throttled: unprocessed(done, items), ..verdict("partial", ItemOutcome::Confirmed) },
             Err(WriteError::Throttled { reason, .. }) => Self {
                 throttled: (0..items).collect(),
                 reason: Some(*reason),

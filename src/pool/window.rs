@@ -85,7 +85,14 @@ impl Window {
         self.limit as usize
     }
 
-    pub(super) fn observe(&mut self, seen: Observed) {
+    /// Learns from an attempt; whether it made the window smaller.
+    pub(super) fn observe(&mut self, seen: Observed) -> bool {
+        let before = self.shrunk_at;
+        self.learn(seen);
+        self.shrunk_at != before
+    }
+
+    fn learn(&mut self, seen: Observed) {
         match seen.sign {
             Sign::Clean => {
                 let latency = (seen.now - seen.started).as_secs_f64();

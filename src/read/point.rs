@@ -85,6 +85,7 @@ impl ReadOutcome {
             Ok(Some(item)) => match decoder.decode(item, now_epoch_seconds) {
                 Ok(Decoded::Row(row)) => Self::Found(row),
                 Ok(Decoded::Expired) => Self::Expired,
+                Ok(Decoded::Deleted) => Self::NotFound,
                 Err(error) => Self::Undecodable(error),
             },
         }
@@ -107,6 +108,10 @@ impl PointReader {
     /// A reader of this store.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store }
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// Reads one row. Throttling is waited out until the deadline.
@@ -241,7 +246,7 @@ fn may_concern_one_table(fault: &ReadError) -> bool {
 }
 
 /// Waits; or says at once that there is no time left for it.
-async fn wait(delay: Duration, until: Instant) -> bool {
+pub(super) async fn wait(delay: Duration, until: Instant) -> bool {
     if Instant::now() + delay >= until {
         return false;
     }
@@ -250,7 +255,7 @@ async fn wait(delay: Duration, until: Instant) -> bool {
 }
 
 /// Bytes of names, text and binaries: close enough to bound memory.
-fn item_bytes(item: &Item) -> usize {
+pub(super) fn item_bytes(item: &Item) -> usize {
     item.iter().map(|(name, attr)| name.len() + attr_bytes(attr)).sum()
 }
 

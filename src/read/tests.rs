@@ -1,5 +1,7 @@
 //! What a reader promises when the store is slow, throttled, partly broken or out of order.
 
+mod range;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,8 +14,8 @@ use crate::proto::v1::Row;
 use crate::proto::v1::value::Kind;
 use crate::schema::{DataType, Field, KeyDef, Schema, TableDef};
 use crate::store::{
-    Attr, BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, KeyAttrs, OneWrite, ReadError, Store,
-    StoreFuture, TableDescription, ThrottleReason, WriteDone, WriteError,
+    Attr, BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, KeyAttrs, OneWrite, QueryPage,
+    QueryRange, ReadError, Store, StoreFuture, TableDescription, ThrottleReason, WriteDone, WriteError,
 };
 
 const NOW: i64 = 1_700_000_000;
@@ -22,12 +24,16 @@ const THROTTLED: ReadError = ReadError::Throttled { reason: ThrottleReason::KeyR
 type Answer = Result<BatchGetDone, ReadError>;
 /// What is answered to the nth call.
 type Script = Box<dyn Fn(usize, &[GetKeys]) -> Answer + Send + Sync>;
+/// What is answered to the nth query.
+type RangeScript = Box<dyn Fn(usize, &QueryRange) -> Result<QueryPage, ReadError> + Send + Sync>;
 
 /// A store that answers as a test says, after a latency, and remembers what it was asked.
 struct ScriptedStore {
     answer: Script,
     latency: Duration,
     calls: Mutex<Vec<Vec<GetKeys>>>,
+    range_answer: RangeScript,
+    queries: Mutex<Vec<QueryRange>>,
 }
 
 impl ScriptedStore {
@@ -36,7 +42,18 @@ impl ScriptedStore {
     }
 
     fn slow(latency: Duration, answer: impl Fn(usize, &[GetKeys]) -> Answer + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { answer: Box::new(answer), latency, calls: Mutex::default() })
+        let range_answer = Box::new(|_: usize, _: &QueryRange| unreachable!("nobody asks for ranges"));
+        let (answer, calls, queries) = (Box::new(answer), Mutex::default(), Mutex::default());
+        Arc::new(Self { answer, latency, calls, range_answer, queries })
+    }
+
+    fn of_ranges(
+        answer: impl Fn(usize, &QueryRange) -> Result<QueryPage, ReadError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let no_keys = Box::new(|_: usize, _: &[GetKeys]| unreachable!("nobody asks for keys"));
+        let (calls, queries) = (Mutex::default(), Mutex::default());
+        let latency = Duration::from_millis(1);
+        Arc::new(Self { answer: no_keys, latency, calls, range_answer: Box::new(answer), queries })
     }
 
     fn calls(&self) -> Vec<Vec<GetKeys>> {
@@ -60,6 +77,17 @@ impl Store for ScriptedStore {
     }
     fn batch_get(&self, tables: Vec<GetKeys>) -> StoreFuture<'_, BatchGetDone, ReadError> {
         Box::pin(self.call(tables))
+    }
+    fn query(&self, range: QueryRange) -> StoreFuture<'_, QueryPage, ReadError> {
+        Box::pin(async move {
+            let number = {
+                let mut queries = self.queries.lock().unwrap();
+                queries.push(range.clone());
+                queries.len() - 1
+            };
+            tokio::time::sleep(self.latency).await;
+            (self.range_answer)(number, &range)
+        })
     }
     fn batch_write(&self, _: BatchWrite) -> StoreFuture<'_, WriteDone, WriteError> {
         unreachable!("a reader writes nothing")

@@ -8,6 +8,8 @@ pub mod add_columns;
 pub(crate) mod arbitrary;
 pub mod ddl;
 pub mod evolve;
+mod sequence;
+pub mod sharding;
 pub mod spark_json;
 pub mod table;
 pub mod types;

@@ -8,6 +8,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::types::{DataType, Field, Schema, SchemaError};
+use crate::limits::TOMBSTONE_RETENTION_DEFAULT;
+
+/// Marks a tombstone in tables with `sequence_by`.
+pub const TOMBSTONE_ATTRIBUTE: &str = "_deleted";
+/// Holds a tombstone's expiry where the table has no TTL column.
+pub const TOMBSTONE_EXPIRY_ATTRIBUTE: &str = "_expires_at";
 
 /// A table's definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +37,7 @@ pub struct TableDef {
     /// The column that orders writes to one key.
     #[serde(default)]
     pub sequence_by: Option<String>,
-    /// How long a delete hides older rows.
+    /// How long a delete hides older rows, where it is not as by default.
     #[serde(default)]
     pub tombstone_retention: Option<Duration>,
     /// The column of DynamoDB's time-to-live.
@@ -55,7 +61,7 @@ pub struct TableDef {
     /// Lake tee.
     #[serde(default)]
     pub lake: Option<Lake>,
-    /// Ceiling of write units a second; 0 for none.
+    /// Ceiling of write units a second, for each gateway; 0 for none.
     #[serde(default)]
     pub max_write_units: u64,
     /// Whether outcomes may show values.
@@ -94,11 +100,6 @@ pub fn default_partition_attribute() -> String {
 pub fn default_sort_attribute() -> String {
     "_sk".to_owned()
 }
-
-/// Marks a tombstone in tables with `sequence_by`.
-pub const TOMBSTONE_ATTRIBUTE: &str = "_deleted";
-/// Holds a tombstone's expiry where the table has no TTL column.
-pub const TOMBSTONE_EXPIRY_ATTRIBUTE: &str = "_expires_at";
 
 /// DynamoDB's three key attribute types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,13 +268,15 @@ impl TableDef {
         }
     }
 
-    /// The same table as if no column had a default.
-    pub fn without_defaults(&self) -> Self {
-        let mut table = self.clone();
-        for field in &mut table.schema.fields {
-            field.options.default_value = None;
-        }
-        table
+    /// The attribute by which DynamoDB expires items: the TTL column, or the one in which tombstones expire.
+    pub fn expiry_attribute(&self) -> Option<&str> {
+        let of_tombstones = self.sequence_by.as_ref().map(|_| TOMBSTONE_EXPIRY_ATTRIBUTE);
+        self.ttl_column.as_deref().or(of_tombstones)
+    }
+
+    /// How long a delete hides older rows of a table with `sequence_by`.
+    pub fn tombstone_retention(&self) -> Duration {
+        self.tombstone_retention.unwrap_or(TOMBSTONE_RETENTION_DEFAULT)
     }
 
     /// Partition columns, then sort columns.
@@ -341,7 +344,8 @@ impl TableDef {
                 return Err(SchemaError::new(column, "a TTL column cannot be in the key"));
             }
         }
-        Ok(())
+        super::sequence::validate(self)?;
+        super::sharding::validate(self)
     }
 
     fn key_attribute(&self, columns: &[String], joined: &str) -> Result<KeyAttribute, SchemaError> {

@@ -18,6 +18,8 @@ pub struct CapacityConfig {
     pub billing: Billing,
     /// Partitions at the start; `None` for as few as the capacity needs.
     pub partitions: Option<usize>,
+    /// Write units a second of a partition.
+    pub partition_write_units: f64,
     /// How long a partition is hot before it is split; `None` for never.
     pub split_after: Option<Duration>,
     /// For how long unused provisioned capacity is kept.
@@ -64,11 +66,29 @@ impl CapacityConfig {
         Self {
             billing: Billing::Provisioned { write_units, read_units: write_units },
             partitions: None,
+            partition_write_units: PARTITION_WRITE_UNITS_PER_SECOND,
             split_after: Some(Duration::from_secs(300)),
             burst: BURST_KEPT,
             burst_filled: 0.0,
             indexes: Vec::new(),
         }
+    }
+
+    /// How many partitions it starts with.
+    pub fn partition_count(&self) -> usize {
+        let (writes, reads) = match self.billing {
+            Billing::Provisioned { write_units, read_units } => (write_units, read_units),
+            Billing::OnDemand { initial_write_units, .. } => (initial_write_units, 0.0),
+        };
+        let needed = writes / PARTITION_WRITE_UNITS_PER_SECOND + reads / PARTITION_READ_UNITS_PER_SECOND;
+        self.partitions.unwrap_or(needed.ceil() as usize).max(1)
+    }
+
+    /// The same partitions, with capacity without end.
+    pub fn unlimited(&self) -> Self {
+        let partitions = Some(self.partition_count());
+        let without_end = Self::provisioned(UNLIMITED_UNITS);
+        Self { partitions, partition_write_units: UNLIMITED_UNITS, split_after: None, ..without_end }
     }
 
     /// A new table on demand.
@@ -82,6 +102,8 @@ impl CapacityConfig {
 pub const BURST_KEPT: Duration = Duration::from_secs(300);
 /// Write units a second that a new table on demand takes at once (DynamoDB).
 pub const ON_DEMAND_FIRST_WRITE_UNITS: f64 = 4_000.0;
+/// More than anybody asks for.
+const UNLIMITED_UNITS: f64 = 1e9;
 /// A peak counts as previous after so long (DynamoDB: "within 30 minutes").
 const ON_DEMAND_GROWTH_AFTER: Duration = Duration::from_secs(30 * 60);
 /// A peak is the mean of so long (chosen: the resolution of CloudWatch's metrics).
@@ -185,13 +207,12 @@ impl Capacity {
                 (initial_write_units, None, max_write_units, Duration::ZERO)
             }
         };
-        let needed = rate / PARTITION_WRITE_UNITS_PER_SECOND + reads.unwrap_or(0.0) / PARTITION_READ_UNITS_PER_SECOND;
-        let count = config.partitions.unwrap_or(needed.ceil() as usize);
+        let count = config.partition_count();
         let bucket = |rate: f64, kept| Bucket::new(rate, kept, config.burst_filled, at);
         let growth = Growth { peak_units_per_second: rate / 2.0, ..Growth::default() };
         let indexes = config.indexes.iter().map(|index| (index.clone(), bucket(index.write_units, config.burst)));
         Self {
-            partitions: Partitions::new(count, config.split_after, seed, at),
+            partitions: Partitions::new(count, config.partition_write_units, config.split_after, seed, at),
             writes: bucket(rate, kept),
             reads: reads.map(|rate| bucket(rate, kept)),
             maximum: maximum.map(|rate| bucket(rate, Duration::ZERO)),
@@ -282,7 +303,7 @@ impl Capacity {
 
     /// Write units a second that can be had now by writes that are spread over all partitions, without stored burst.
     pub fn available_units_per_second(&self, account: &Option<Bucket>) -> f64 {
-        let partitions = self.partitions.count() as f64 * PARTITION_WRITE_UNITS_PER_SECOND;
+        let partitions = self.partitions.units_per_second();
         let limits = [Some(&self.writes), self.maximum.as_ref(), account.as_ref()];
         let rates = limits.into_iter().flatten().map(Bucket::units_per_second);
         let indexes = self.indexes.iter().map(|(index, bucket)| bucket.units_per_second() / index.projected.max(0.001));

@@ -29,19 +29,32 @@
 //! Not modelled: partitions' growth by size, local indexes, streams, global tables, contention between transactions (it is
 //! a fault), connections.
 
+pub mod baselines;
 pub mod bucket;
 pub mod capacity;
 pub mod fault;
 pub mod items;
 pub mod latency;
+pub mod ledger;
 pub mod model;
 pub mod partitions;
+pub mod pool_writer;
+pub mod rate_limiter;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod session;
 pub mod store;
+pub mod text;
 pub mod trace;
 pub mod values;
+pub mod workload;
 
 pub use capacity::{Billing, CapacityConfig, IndexConfig};
 pub use fault::{Fault, FaultCounts, FaultKind};
 pub use items::{ItemKey, KeySchema};
 pub use model::{Applied, Model, ModelConfig, Observer};
+pub use report::Report;
+pub use run::{RunOptions, WriterKind, run};
+pub use scenario::Scenario;
 pub use store::SimStore;

@@ -153,6 +153,16 @@ pub struct CallTotals {
 }
 
 impl CallTotals {
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.throttled_calls += other.throttled_calls;
+        self.items += other.items;
+        self.throttled_items += other.throttled_items;
+        self.unknown_calls += other.unknown_calls;
+        self.condition_calls += other.condition_calls;
+    }
+
     fn count(&mut self, items: usize, throttled: usize, result: &Result<WriteDone, WriteError>) {
         self.calls += 1;
         self.items += items as u64;

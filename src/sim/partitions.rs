@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, Hasher as _};
 use std::time::Duration;
 
 use super::bucket::Bucket;
-use crate::limits::{PARTITION_READ_UNITS_PER_SECOND, PARTITION_WRITE_UNITS_PER_SECOND};
+use crate::limits::PARTITION_READ_UNITS_PER_SECOND;
 
 /// Where an item lies.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +41,8 @@ const SAMPLE_SECONDS: u64 = 10;
 pub struct Partitions {
     /// Sorted by start; the first starts before every place.
     all: Vec<Partition>,
+    /// Write units a second of each.
+    limit: f64,
     split_after: Option<Duration>,
     splits: u32,
     rng: fastrand::Rng,
@@ -60,11 +62,11 @@ struct Partition {
 }
 
 impl Partition {
-    fn new(start: Place, at: Duration) -> Self {
+    fn new(start: Place, limit: f64, at: Duration) -> Self {
         let bucket = |rate: f64| Bucket::new(rate, Duration::ZERO, 0.0, at);
         Self {
             start,
-            writes: bucket(PARTITION_WRITE_UNITS_PER_SECOND),
+            writes: bucket(limit),
             reads: bucket(PARTITION_READ_UNITS_PER_SECOND),
             second: at.as_secs(),
             asked_units: 0.0,
@@ -80,7 +82,7 @@ impl Partition {
         if passed == 0 {
             return;
         }
-        let hot = self.asked_units >= HOT_SHARE * PARTITION_WRITE_UNITS_PER_SECOND;
+        let hot = self.asked_units >= HOT_SHARE * self.writes.units_per_second();
         self.hot_seconds = if hot { self.hot_seconds + 1 } else { self.hot_seconds.saturating_sub(1) };
         // Nobody asked in the seconds between.
         self.hot_seconds = self.hot_seconds.saturating_sub(passed - 1);
@@ -114,13 +116,18 @@ impl Partition {
 }
 
 impl Partitions {
-    /// So many equal partitions; with `split_after`, one that is hot for so long is split.
-    pub fn new(count: usize, split_after: Option<Duration>, seed: u64, at: Duration) -> Self {
+    /// So many equal partitions of so many write units a second; with `split_after`, one that is hot for so long is split.
+    pub fn new(count: usize, limit: f64, split_after: Option<Duration>, seed: u64, at: Duration) -> Self {
         let count = count.max(1);
         let start = |index: usize| ((index as u128 * (1 << 64)) / count as u128) as u64;
         let place = |index| Place { hash: start(index), sort: Box::default() };
-        let all = (0..count).map(|index| Partition::new(place(index), at)).collect();
-        Self { all, split_after, splits: 0, rng: fastrand::Rng::with_seed(seed) }
+        let all = (0..count).map(|index| Partition::new(place(index), limit, at)).collect();
+        Self { all, limit, split_after, splits: 0, rng: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// Write units a second of all of them.
+    pub fn units_per_second(&self) -> f64 {
+        self.all.len() as f64 * self.limit
     }
 
     /// How many there are.
@@ -183,7 +190,7 @@ impl Partitions {
                 partition.hot_seconds = 0;
                 partition.sample.clear();
                 partition.sampled = 0;
-                self.all.insert(index + 1, Partition::new(middle, at));
+                self.all.insert(index + 1, Partition::new(middle, self.limit, at));
                 self.splits += 1;
             }
             // It is looked at again when the sample is a new one.
@@ -196,7 +203,7 @@ impl Partitions {
 mod tests {
     use super::*;
 
-    const LIMIT: f64 = PARTITION_WRITE_UNITS_PER_SECOND;
+    const LIMIT: f64 = crate::limits::PARTITION_WRITE_UNITS_PER_SECOND;
 
     fn place(key: u64, sort: u64) -> Place {
         Place::new(key.to_string().as_bytes(), Box::new(sort.to_be_bytes()))
@@ -217,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_place_has_one_partition() {
-        let partitions = Partitions::new(7, None, 1, Duration::ZERO);
+        let partitions = Partitions::new(7, LIMIT, None, 1, Duration::ZERO);
         let mut seen = [0u32; 7];
         (0..7_000).for_each(|key| seen[partitions.index_of(&place(key, 0))] += 1);
         assert!(seen.iter().all(|count| (800..1_200).contains(count)), "{seen:?}");
@@ -227,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_partition_never_gives_more_than_its_limit() {
-        let mut partitions = Partitions::new(1, None, 1, Duration::ZERO);
+        let mut partitions = Partitions::new(1, LIMIT, None, 1, Duration::ZERO);
         let taken = heat(&mut partitions, 30, |step| place(step, 0));
         assert!((LIMIT - 2.0..=LIMIT + 2.0).contains(&taken), "{taken}");
         assert_eq!(partitions.count(), 1);
@@ -235,14 +242,14 @@ mod tests {
 
     #[test]
     fn sustained_heat_over_many_keys_splits_and_helps() {
-        let mut partitions = Partitions::new(1, Some(Duration::from_secs(15)), 1, Duration::ZERO);
+        let mut partitions = Partitions::new(1, LIMIT, Some(Duration::from_secs(15)), 1, Duration::ZERO);
         let taken = heat(&mut partitions, 60, |step| place(step, 0));
         assert!(partitions.splits() >= 1 && taken > 1.9 * LIMIT, "{taken} {}", partitions.splits());
     }
 
     #[test]
     fn one_key_with_many_sort_keys_splits_between_them() {
-        let mut partitions = Partitions::new(4, Some(Duration::from_secs(15)), 1, Duration::ZERO);
+        let mut partitions = Partitions::new(4, LIMIT, Some(Duration::from_secs(15)), 1, Duration::ZERO);
         let mut rng = fastrand::Rng::with_seed(2);
         let taken = heat(&mut partitions, 60, |_| place(7, rng.u64(..)));
         assert!(taken > 1.9 * LIMIT, "{taken}");
@@ -250,18 +257,18 @@ mod tests {
 
     #[test]
     fn an_ever_increasing_sort_key_defeats_splitting() {
-        let mut partitions = Partitions::new(4, Some(Duration::from_secs(15)), 1, Duration::ZERO);
+        let mut partitions = Partitions::new(4, LIMIT, Some(Duration::from_secs(15)), 1, Duration::ZERO);
         let taken = heat(&mut partitions, 120, |step| place(7, step));
         assert!(partitions.splits() >= 1 && taken < 1.1 * LIMIT, "{taken} {}", partitions.splits());
     }
 
     #[test]
     fn a_single_hot_item_is_never_helped_but_its_neighbours_are() {
-        let mut partitions = Partitions::new(1, Some(Duration::from_secs(10)), 1, Duration::ZERO);
+        let mut partitions = Partitions::new(1, LIMIT, Some(Duration::from_secs(10)), 1, Duration::ZERO);
         let taken = heat(&mut partitions, 120, |_| place(7, 7));
         assert!(partitions.splits() <= 1 && taken <= LIMIT + 2.0, "{taken} {}", partitions.splits());
         let (mut rng, mut cold, mut asked) = (fastrand::Rng::with_seed(2), 0, 0);
-        let mut partitions = Partitions::new(1, Some(Duration::from_secs(10)), 1, Duration::ZERO);
+        let mut partitions = Partitions::new(1, LIMIT, Some(Duration::from_secs(10)), 1, Duration::ZERO);
         for step in 0..120 * 2_000u64 {
             let at = Duration::from_micros(step * 500);
             let place = if rng.f64() < 0.9 { place(7, 7) } else { place(rng.u64(100..), 0) };
@@ -279,7 +286,7 @@ mod tests {
 
     #[test]
     fn heat_that_does_not_last_splits_nothing() {
-        let mut partitions = Partitions::new(1, Some(Duration::from_secs(15)), 1, Duration::ZERO);
+        let mut partitions = Partitions::new(1, LIMIT, Some(Duration::from_secs(15)), 1, Duration::ZERO);
         for round in 0..20u64 {
             for step in 0..10_000u64 {
                 let at = Duration::from_secs(round * 10) + Duration::from_micros(step * 500);

@@ -15,7 +15,7 @@ use forebay::payload::EncodedRow;
 use forebay::pool::outcome::BatchTotals;
 use forebay::pool::{
     BatchTicket, MemoryBudget, Pool, PoolConfig, PoolTable, PoolTasks, RowFate, SessionEvent, SessionFailure,
-    SessionLink,
+    SessionLink, WindowConfig,
 };
 use forebay::store::{Store, WriteItem, WriteOp};
 use forebay::telemetry::Instruments;
@@ -169,7 +169,7 @@ impl BedBuilder {
 
     /// Attempts in flight over all lanes.
     pub fn in_flight(mut self, attempts: usize) -> Self {
-        self.config.attempts_in_flight = attempts;
+        self.config.window = WindowConfig { first: attempts, most: attempts };
         self
     }
 

@@ -12,7 +12,7 @@ pub(super) struct BatchWrite {
     pub(super) deletes: usize,
 }
 
-/// A PutItem or DeleteItem.
+/// A PutItem, UpdateItem or DeleteItem.
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Write<'a> {
     #[serde(rename = "TableName", borrow)]
@@ -21,6 +21,8 @@ pub(super) struct Write<'a> {
     _item: Item,
     #[serde(rename = "ConditionExpression", default, deserialize_with = "present")]
     pub(super) conditional: bool,
+    #[serde(rename = "ExpressionAttributeValues", default)]
+    _values: Option<Item>,
 }
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {

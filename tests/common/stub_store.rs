@@ -5,7 +5,8 @@
 //! and the items of control tables (those with the key `pk`, `sk`), which a gateway needs for its catalog. With
 //! [`StubOptions::keep_items`] it keeps everything, for reads.
 //!
-//! It never throttles and knows no conditions but `attribute_not_exists`. `GET /stats` answers with [`StubStats`] as JSON;
+//! It never throttles. Conditions and merges are evaluated where items are kept; where they are not, every condition
+//! holds. `GET /stats` answers with [`StubStats`] as JSON;
 //! `DELETE /stats` also resets them. Use it in-process by [`StubStore::start`], or as a process by
 //! `cargo run --example stub_dynamodb`.
 
@@ -26,9 +27,12 @@ use axum::routing::{get, post};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
+#[path = "stub_expressions.rs"]
+mod stub_expressions;
 #[path = "stub_json.rs"]
 mod stub_json;
 
+use stub_expressions::Unknown;
 use stub_json::{BatchWrite, Write};
 
 /// DynamoDB's own limits, checked so that a gateway that breaks them is found out.
@@ -49,12 +53,16 @@ pub(crate) struct StubOptions {
 pub(crate) struct StubStats {
     /// BatchWriteItem calls.
     pub(crate) batch_calls: u64,
-    /// PutItem and DeleteItem calls, but for control tables'.
+    /// PutItem, UpdateItem and DeleteItem calls, but for control tables'.
     pub(crate) single_calls: u64,
     /// Puts in both.
     pub(crate) puts: u64,
+    /// Updates.
+    pub(crate) updates: u64,
     /// Deletes in both.
     pub(crate) deletes: u64,
+    /// Conditions that were false.
+    pub(crate) false_conditions: u64,
     /// Bytes of their bodies.
     pub(crate) write_bytes: u64,
     /// GetItem and BatchGetItem calls.
@@ -72,7 +80,9 @@ struct Counters {
     batch_calls: AtomicU64,
     single_calls: AtomicU64,
     puts: AtomicU64,
+    updates: AtomicU64,
     deletes: AtomicU64,
+    false_conditions: AtomicU64,
     write_bytes: AtomicU64,
     read_calls: AtomicU64,
     refused: AtomicU64,
@@ -146,7 +156,9 @@ impl Counters {
             batch_calls: load(&self.batch_calls),
             single_calls: load(&self.single_calls),
             puts: load(&self.puts),
+            updates: load(&self.updates),
             deletes: load(&self.deletes),
+            false_conditions: load(&self.false_conditions),
             write_bytes: load(&self.write_bytes),
             read_calls: load(&self.read_calls),
             refused: load(&self.refused),
@@ -169,11 +181,17 @@ async fn reset_stats(State(stub): State<Arc<Stub>>) -> String {
 struct Refusal {
     kind: &'static str,
     message: String,
+    /// The item that made a condition false, where it was asked for.
+    item: Option<Value>,
 }
 
 impl Refusal {
     fn new(kind: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), item: None }
+    }
+
+    fn is_false_condition(&self) -> bool {
+        self.kind == "ConditionalCheckFailedException"
     }
 }
 
@@ -182,19 +200,26 @@ async fn handle(State(stub): State<Arc<Stub>>, headers: HeaderMap, body: Bytes) 
     let operation = target.strip_prefix("DynamoDB_20120810.").unwrap_or_default();
     let answer = match operation {
         "BatchWriteItem" => stub.batch_write(&body),
-        "PutItem" | "DeleteItem" => stub.write_one(operation, &body),
+        "PutItem" | "UpdateItem" | "DeleteItem" => stub.write_one(operation, &body),
         _ => stub.other(operation, &body),
     };
-    let waits = matches!(operation, "BatchWriteItem" | "PutItem" | "DeleteItem" | "GetItem" | "BatchGetItem");
+    let waits =
+        matches!(operation, "BatchWriteItem" | "PutItem" | "UpdateItem" | "DeleteItem" | "GetItem" | "BatchGetItem");
     if waits && !stub.options.latency.is_zero() {
         tokio::time::sleep(stub.options.latency).await;
     }
     let (status, body) = match answer {
         Ok(answer) => (StatusCode::OK, answer),
         Err(refusal) => {
-            stub.counters.refused.fetch_add(1, Relaxed);
+            let counters = &stub.counters;
+            let counter = if refusal.is_false_condition() { &counters.false_conditions } else { &counters.refused };
+            counter.fetch_add(1, Relaxed);
             let kind = format!("com.amazonaws.dynamodb.v20120810#{}", refusal.kind);
-            (StatusCode::BAD_REQUEST, json!({"__type": kind, "message": refusal.message}).to_string())
+            let mut body = json!({"__type": kind, "message": refusal.message});
+            if let Some(item) = refusal.item {
+                body["Item"] = item;
+            }
+            (StatusCode::BAD_REQUEST, body.to_string())
         }
     };
     (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], body).into_response()
@@ -243,22 +268,19 @@ impl Stub {
     fn write_one(&self, operation: &str, body: &[u8]) -> Result<String, Refusal> {
         let write: Write<'_> = serde_json::from_slice(body).map_err(malformed)?;
         let mut tables = self.tables();
-        if let Some(table) = tables.get_mut(&*write.table).filter(|table| table.keeps) {
-            let mut whole: Value = serde_json::from_slice(body).map_err(malformed)?;
-            if operation == "PutItem" {
-                let item = whole["Item"].take();
-                if write.conditional && table.items.contains_key(&table.key_text(&item)?) {
-                    return Err(Refusal::new("ConditionalCheckFailedException", "The conditional request failed"));
-                }
-                table.put(item)?;
-            } else {
-                table.delete(&whole["Key"])?;
-            }
-        } else if write.conditional {
-            return Err(Refusal::new("ValidationException", "the stub keeps no items of this table"));
+        let table = tables.get_mut(&*write.table);
+        let control = table.as_ref().is_some_and(|table| table.is_control());
+        if let Some(table) = table.filter(|table| table.keeps) {
+            table.write(operation, serde_json::from_slice(body).map_err(malformed)?)?;
+        } else if write.conditional && operation == "DeleteItem" {
+            return Err(Refusal::new("ValidationException", "Forebay sends no conditional deletes"));
         }
-        if !tables.get(&*write.table).is_some_and(Table::is_control) {
-            let counter = if operation == "PutItem" { &self.counters.puts } else { &self.counters.deletes };
+        if !control {
+            let counter = match operation {
+                "PutItem" => &self.counters.puts,
+                "UpdateItem" => &self.counters.updates,
+                _ => &self.counters.deletes,
+            };
             counter.fetch_add(1, Relaxed);
             self.counters.single_calls.fetch_add(1, Relaxed);
             self.counters.write_bytes.fetch_add(body.len() as u64, Relaxed);
@@ -360,6 +382,27 @@ impl Table {
         let values = values
             .ok_or_else(|| Refusal::new("ValidationException", "One of the required keys was not given a value"))?;
         Ok(json!(values).to_string())
+    }
+
+    /// A PutItem, UpdateItem or DeleteItem with its condition.
+    fn write(&mut self, operation: &str, mut request: Value) -> Result<(), Refusal> {
+        let key = self.key_text(if operation == "PutItem" { &request["Item"] } else { &request["Key"] })?;
+        let stored = self.items.get(&key);
+        let unknown = |Unknown(words)| Refusal::new("ValidationException", format!("the stub does not know `{words}`"));
+        if !stub_expressions::holds(&request, stored).map_err(unknown)? {
+            let mut refusal = Refusal::new("ConditionalCheckFailedException", "The conditional request failed");
+            refusal.item = stored.filter(|_| request["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD").cloned();
+            return Err(refusal);
+        }
+        match operation {
+            "PutItem" => self.items.insert(key, request["Item"].take()),
+            "UpdateItem" => {
+                let item = stub_expressions::updated(&request, stored).map_err(unknown)?;
+                self.items.insert(key, item)
+            }
+            _ => self.items.remove(&key),
+        };
+        Ok(())
     }
 
     fn put(&mut self, item: Value) -> Result<(), Refusal> {

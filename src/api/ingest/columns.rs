@@ -8,11 +8,10 @@ use crate::api::status;
 use crate::catalog::{Catalog, TableVersion};
 use crate::payload::arrow::{ArrowPlan, IncomingArrow};
 use crate::payload::rows::RowsPlan;
-use crate::payload::{Plan, PlanError};
+use crate::payload::{OnMissing, Plan, PlanError, Writes};
 use crate::proto::v1;
 use crate::schema::add_columns::Added;
 use crate::schema::{Schema, TableDef, spark_json};
-use crate::store::WriteOp;
 
 /// A session's columns, as the client has them.
 #[derive(Debug, Clone)]
@@ -25,13 +24,11 @@ pub(super) enum Columns {
     Arrow(Box<IncomingArrow>),
 }
 
-/// What rows do, beside their columns.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Writes {
-    /// The mode.
-    pub(super) op: WriteOp,
-    /// Whether table columns that the rows do not carry get their defaults.
-    pub(super) defaults: bool,
+/// What a session's plan is compiled from, beside its columns.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    /// What rows do.
+    pub(super) writes: Writes,
     /// The pool's.
     pub(super) hash_seed: u64,
 }
@@ -79,19 +76,15 @@ impl Columns {
     }
 
     /// Compiles the session's plan.
-    pub(super) fn compile(self, table: &TableDef, writes: Writes) -> Result<(Plan, Form), Status> {
-        let bare;
-        let table = if writes.defaults {
-            table
-        } else {
-            bare = table.without_defaults();
-            &bare
-        };
+    pub(super) fn compile(self, table: &TableDef, terms: &Terms) -> Result<(Plan, Form), Status> {
         let incoming = self.schema().unwrap_or(&table.schema);
-        let plan = Plan::compile(table, incoming, writes.op, writes.hash_seed);
+        let plan = Plan::compile(table, incoming, terms.writes.clone(), terms.hash_seed);
         let plan = plan.map_err(|error| match error {
-            PlanError::MissingColumn { .. } if !writes.defaults => {
+            PlanError::MissingColumn { .. } if terms.writes.on_missing == Some(OnMissing::Null) => {
                 status::invalid_argument("open.on_missing", format!("NULL stores no defaults, and {error}"))
+            }
+            PlanError::OpColumn { column, problem } => {
+                status::invalid_argument("open.op_column", format!("`{column}` {problem}"))
             }
             other => status::plan_error(other),
         })?;
@@ -107,13 +100,16 @@ impl Columns {
         &self,
         catalog: &Catalog,
         table: &str,
-        writes: Writes,
+        terms: &Terms,
     ) -> Result<std::sync::Arc<TableVersion>, Status> {
         let Some(schema) = self.schema() else { return Ok(catalog.get(table).await?) };
-        catalog.add_columns(table, schema, |added| self.fits(added, writes)).await
+        let mut schema = schema.clone();
+        // Operations are not stored.
+        schema.fields.retain(|field| terms.writes.op_column() != Some(&field.name));
+        catalog.add_columns(table, &schema, |added| self.fits(added, terms)).await
     }
 
-    fn fits(&self, added: &Added, writes: Writes) -> Result<(), Status> {
+    fn fits(&self, added: &Added, terms: &Terms) -> Result<(), Status> {
         let refused = |message: String| status::invalid_argument("open.evolve", message);
         if let Self::Arrow(incoming) = self
             && let Some((path, arrow)) = incoming.untyped().iter().find(|(path, _)| added.contains(path))
@@ -122,7 +118,7 @@ impl Columns {
             return Err(refused(message));
         }
         // The plan looks at names and limits of the session first, whose fault it then is.
-        self.clone().compile(&added.definition, writes)?;
+        self.clone().compile(&added.definition, terms)?;
         let valid = added.definition.validate();
         valid.map_err(|error| refused(format!("the table cannot take the session's columns: {error}")))
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::open::{Form, Opened};
+use crate::api::now_epoch_seconds;
 use crate::limits::CHUNK_TARGET_BYTES;
 use crate::payload::arrow::ArrowCursor;
 use crate::payload::rows::{RowsCursor, RowsPosition};
@@ -113,11 +114,11 @@ impl Walk {
         match (&mut self.cursor, &opened.form) {
             (Cursor::Rows { batch, position }, Form::Rows(rows_plan)) => {
                 let mut cursor = RowsCursor::resume(batch, *position);
-                let chunk = cursor.next_chunk(&opened.plan, rows_plan, CHUNK_TARGET_BYTES)?;
+                let chunk = cursor.next_chunk(&opened.plan, rows_plan, CHUNK_TARGET_BYTES, now_epoch_seconds())?;
                 *position = cursor.position(batch.len());
                 Ok(chunk)
             }
-            (Cursor::Arrow(cursor), _) => cursor.next_chunk(&opened.plan, CHUNK_TARGET_BYTES),
+            (Cursor::Arrow(cursor), _) => cursor.next_chunk(&opened.plan, CHUNK_TARGET_BYTES, now_epoch_seconds()),
             // `begin` has matched the cursor to the session's form.
             (Cursor::Rows { .. }, Form::Arrow(_)) => Ok(None),
         }

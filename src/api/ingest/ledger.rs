@@ -1,8 +1,9 @@
 //! What a write session owes its client: which batches came, which have outcomes, how far the acks reach. Pure.
 //!
 //! Invariants: `committed_through` grows by one batch at a time and never passes a batch with a row without outcome;
-//! outcomes are handed out with the advance that covers them, or were reported before it, so that they are on the stream
-//! when the ack is. Few rejects wait for an advance; how many is bounded. The caller is `session`.
+//! outcomes are handed out once, with the advance that covers them, or were reported before it, so that they are on the
+//! stream when the ack is. In tables with `sequence_by` an advance also covers batches above `committed_through`, as
+//! ranges. Few rejects wait for an advance; how many is bounded. The callers are `session` and `unary`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ pub(super) struct SequenceError {
 pub(super) struct Ledger {
     entries: VecDeque<Entry>,
     committed_through: u64,
+    /// Whether batches above `committed_through` are acked: where sending old rows again cannot undo newer ones.
+    acks_ranges: bool,
+    /// Of batches in no ack.
     unacked_bytes: u64,
     held_rejects: usize,
     totals: Totals,
@@ -40,6 +44,8 @@ struct Entry {
     held_rejects: usize,
     received_at: Instant,
     done: Option<Arc<BatchTicket>>,
+    /// Acked in a range.
+    in_range: bool,
 }
 
 /// Totals of the session, for receipts.
@@ -68,22 +74,27 @@ pub(super) struct Totals {
 /// Batches that have become acked.
 #[derive(Debug, Default)]
 pub(super) struct Advance {
+    /// What `committed_through` was before.
+    pub(super) before: u64,
     /// All batches up to this one.
     pub(super) committed_through: u64,
-    /// Rows superseded in them.
+    /// The batches above it that have outcomes, first and last of each range.
+    pub(super) ranges: Vec<(u64, u64)>,
+    /// Rows superseded in batches that are new here, those that are listed apart.
     pub(super) superseded: u64,
     /// Rows to list: batch, row, fate.
     pub(super) outcomes: Vec<(u64, u32, RowFate)>,
-    /// When each of the batches was received.
+    /// When each of the batches that are new here was received.
     pub(super) received_at: Vec<Instant>,
 }
 
 impl Ledger {
-    /// Nothing received.
-    pub(super) fn new() -> Self {
+    /// Nothing received. `acks_ranges` is for tables with `sequence_by`.
+    pub(super) fn new(acks_ranges: bool) -> Self {
         Self {
             entries: VecDeque::new(),
             committed_through: 0,
+            acks_ranges,
             unacked_bytes: 0,
             held_rejects: 0,
             totals: Totals::default(),
@@ -97,7 +108,7 @@ impl Ledger {
         if batch_seq != expected {
             return Err(SequenceError { found: batch_seq, expected });
         }
-        self.entries.push_back(Entry { bytes, held_rejects: 0, received_at: now, done: None });
+        self.entries.push_back(Entry { bytes, held_rejects: 0, received_at: now, done: None, in_range: false });
         self.unacked_bytes += bytes;
         self.totals.batches += 1;
         Ok(())
@@ -145,37 +156,75 @@ impl Ledger {
         }
     }
 
-    /// Moves `committed_through` as far as it may go; `None` where it does not move.
+    /// Acks what may be acked: moves `committed_through` as far as it may go, and with ranges takes what has outcomes above
+    /// it. `None` where nothing is new.
     pub(super) fn advance(&mut self) -> Option<Advance> {
-        let mut advance = Advance::default();
-        while let Some(Entry { done: Some(ticket), bytes, held_rejects, received_at }) = self.entries.front() {
-            let (totals, fates) = ticket.take();
+        let mut advance = Advance { before: self.committed_through, ..Advance::default() };
+        while let Some(entry) = self.entries.front_mut()
+            && (entry.in_range || entry.done.is_some())
+        {
             let seq = self.committed_through + 1;
-            self.committed_through = seq;
-            self.unacked_bytes -= bytes;
-            self.held_rejects -= held_rejects;
-            self.totals.committed += u64::from(totals.committed);
-            self.totals.superseded += u64::from(totals.superseded);
-            self.totals.write_units += totals.write_units;
-            self.totals.throttled_attempts += u64::from(totals.throttled_attempts);
-            advance.superseded += u64::from(totals.superseded);
-            advance.received_at.push(*received_at);
-            for (row, fate) in fates {
-                match fate {
-                    RowFate::Rejected(_) => self.totals.rejected += 1,
-                    RowFate::StaleMerge => {
-                        self.totals.superseded += 1;
-                        advance.superseded += 1;
-                    }
-                    RowFate::Retryable(_) => self.totals.retryable += 1,
-                    RowFate::Unknown(_) => self.totals.unknown += 1,
-                }
-                advance.outcomes.push((seq, row, fate));
+            if let Some(ticket) = entry.done.take() {
+                let (bytes, held_rejects, received_at) = (entry.bytes, entry.held_rejects, entry.received_at);
+                self.book(seq, &ticket, &mut advance);
+                self.release(bytes, held_rejects);
+                advance.received_at.push(received_at);
             }
+            self.committed_through = seq;
             self.entries.pop_front();
         }
+        if self.acks_ranges {
+            self.advance_ranges(&mut advance);
+        }
         advance.committed_through = self.committed_through;
-        (!advance.received_at.is_empty()).then_some(advance)
+        let is_new = advance.committed_through > advance.before || !advance.received_at.is_empty();
+        is_new.then_some(advance)
+    }
+
+    fn advance_ranges(&mut self, advance: &mut Advance) {
+        for index in 0..self.entries.len() {
+            let seq = self.committed_through + 1 + index as u64;
+            let entry = &mut self.entries[index];
+            if let Some(ticket) = entry.done.take() {
+                entry.in_range = true;
+                let (bytes, held_rejects, received_at) = (entry.bytes, entry.held_rejects, entry.received_at);
+                self.book(seq, &ticket, advance);
+                self.release(bytes, held_rejects);
+                advance.received_at.push(received_at);
+            }
+            if self.entries[index].in_range {
+                match advance.ranges.last_mut() {
+                    Some((_, last)) if *last + 1 == seq => *last = seq,
+                    _ => advance.ranges.push((seq, seq)),
+                }
+            }
+        }
+    }
+
+    /// What is acked holds no room in the window, and no rejects.
+    fn release(&mut self, bytes: u64, held_rejects: usize) {
+        self.unacked_bytes -= bytes;
+        self.held_rejects -= held_rejects;
+    }
+
+    /// Takes a batch's totals and outcomes.
+    fn book(&mut self, seq: u64, ticket: &BatchTicket, advance: &mut Advance) {
+        let (totals, fates) = ticket.take();
+        self.totals.committed += u64::from(totals.committed);
+        self.totals.superseded += u64::from(totals.superseded);
+        self.totals.write_units += totals.write_units;
+        self.totals.throttled_attempts += u64::from(totals.throttled_attempts);
+        advance.superseded += u64::from(totals.superseded);
+        for (row, fate) in fates {
+            match fate {
+                RowFate::Rejected(_) => self.totals.rejected += 1,
+                // It is listed, so that an ack does not count it once more.
+                RowFate::StaleMerge => self.totals.superseded += 1,
+                RowFate::Retryable(_) => self.totals.retryable += 1,
+                RowFate::Unknown(_) => self.totals.unknown += 1,
+            }
+            advance.outcomes.push((seq, row, fate));
+        }
     }
 
     /// All batches up to this one have outcomes.
@@ -195,7 +244,7 @@ impl Ledger {
                 && self.entries.len() < usize::try_from(max_batches).unwrap_or(usize::MAX))
     }
 
-    /// When the oldest batch without ack was received.
+    /// When the oldest batch above `committed_through` was received.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.entries.front().map(|entry| entry.received_at)
     }
@@ -226,7 +275,7 @@ mod tests {
 
     #[test]
     fn acks_wait_for_the_oldest_batch() {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::new(false);
         let now = Instant::now();
         for seq in 1..=3 {
             ledger.admit(seq, 10, now).unwrap();
@@ -243,8 +292,49 @@ mod tests {
     }
 
     #[test]
+    fn ranges_ack_what_an_older_batch_does_not_hold_up() {
+        let mut ledger = Ledger::new(true);
+        for seq in 1..=6 {
+            ledger.admit(seq, 10, Instant::now()).unwrap();
+        }
+        ledger.settle(done(2, vec![7]));
+        ledger.settle(done(3, vec![]));
+        ledger.settle(done(5, vec![1]));
+        let advance = ledger.advance().unwrap();
+        assert_eq!((advance.before, advance.committed_through), (0, 0));
+        assert_eq!((&advance.ranges[..], advance.received_at.len()), (&[(2, 3), (5, 5)][..], 3));
+        let places = |advance: &Advance| advance.outcomes.iter().map(|(seq, row, _)| (*seq, *row)).collect::<Vec<_>>();
+        assert_eq!(places(&advance), [(2, 7), (5, 1)]);
+        assert!(ledger.advance().is_none(), "nothing new");
+        assert_eq!(ledger.totals().rejected, 2);
+        assert!(ledger.has_room(31, 7), "three batches hold the window");
+        assert!(!ledger.has_room(30, 7));
+        assert!(!ledger.has_room(100, 6), "all of them wait for the first");
+
+        ledger.settle(done(1, vec![0]));
+        let advance = ledger.advance().unwrap();
+        assert_eq!((advance.committed_through, &advance.ranges[..]), (3, &[(5, 5)][..]));
+        assert_eq!((places(&advance), advance.received_at.len()), (vec![(1, 0)], 1), "no outcome is told twice");
+        ledger.settle(done(4, vec![]));
+        ledger.settle(done(6, vec![]));
+        let advance = ledger.advance().unwrap();
+        assert_eq!((advance.committed_through, advance.ranges.len(), advance.received_at.len()), (6, 0, 2));
+        assert!(ledger.has_room(1, 1));
+    }
+
+    #[test]
+    fn without_ranges_nothing_is_acked_before_its_turn() {
+        let mut ledger = Ledger::new(false);
+        ledger.admit(1, 10, Instant::now()).unwrap();
+        ledger.admit(2, 10, Instant::now()).unwrap();
+        ledger.settle(done(2, vec![7]));
+        assert!(ledger.advance().is_none());
+        assert!(!ledger.has_room(20, 9));
+    }
+
+    #[test]
     fn a_batch_sent_twice_or_left_out_is_named_with_the_expected_number() {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::new(false);
         let now = Instant::now();
         ledger.admit(1, 1, now).unwrap();
         assert_eq!(ledger.admit(1, 1, now), Err(SequenceError { found: 1, expected: 2 }));
@@ -257,7 +347,7 @@ mod tests {
 
     #[test]
     fn one_batch_is_always_admitted_when_nothing_is_in_flight() {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::new(false);
         assert!(ledger.has_room(10, 2));
         ledger.admit(1, 1000, Instant::now()).unwrap();
         assert!(!ledger.has_room(10, 2));

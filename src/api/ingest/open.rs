@@ -3,20 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::Status;
 
-use super::columns::{Columns, Writes};
+use super::columns::{Columns, Terms};
 use crate::api::convert::{self, choice};
 use crate::api::status::{self, reason};
 use crate::catalog::{Catalog, TableVersion};
-use crate::limits::{ROW_DEADLINE_DEFAULT, ROW_DEADLINE_MAX};
+use crate::limits::{ROW_DEADLINE_DEFAULT, ROW_DEADLINE_GRACE, ROW_DEADLINE_MAX};
 use crate::payload::arrow::ArrowPlan;
 use crate::payload::rows::RowsPlan;
-use crate::payload::{Plan, Tally};
+use crate::payload::{OnMissing, Plan, RowMode, Tally, Writes};
 use crate::pool::PoolTable;
 use crate::proto::v1;
-use crate::schema::Coalesce;
-use crate::store::WriteOp;
+use crate::schema::sharding::Sharding;
+use crate::schema::table::TOMBSTONE_EXPIRY_ATTRIBUTE;
+use crate::schema::{Coalesce, TableDef};
+use crate::store::{SequenceRule, WriteOp};
 use crate::telemetry::Instruments;
 
 /// A session that can start.
@@ -41,6 +44,31 @@ pub(in crate::api) struct Opened {
 }
 
 impl Opened {
+    /// Whether the table has `sequence_by`: sending a row again is safe there, whatever came between.
+    pub(super) fn is_sequenced(&self) -> bool {
+        self.pool_table.sequence.is_some()
+    }
+
+    /// When rows of a batch that was received now get an outcome whether or not they are written. `None` where such an
+    /// outcome would not be safe: there they wait, and the session ends instead.
+    pub(super) fn rows_settle_by(&self, now: Instant) -> Option<Instant> {
+        self.is_sequenced().then(|| now + self.row_deadline)
+    }
+
+    /// How long a session waits for the outcomes of its oldest batch.
+    pub(super) fn patience(&self) -> Duration {
+        self.row_deadline + if self.is_sequenced() { ROW_DEADLINE_GRACE } else { Duration::ZERO }
+    }
+
+    /// Lets others go first; then, of an adaptive table, learns where rows are to be written now. While the shard map cannot
+    /// be read, that waits, and with it the session, until its rows have waited too long.
+    pub(super) async fn may_encode(&self, catalog: &Catalog) {
+        tokio::task::yield_now().await;
+        if matches!(self.table.def.sharding(), Sharding::Adaptive { .. }) {
+            self.plan.use_shards(catalog.shards().for_writing(&self.table.dynamodb_table).await);
+        }
+    }
+
     /// Counts coercions of accepted rows for the whole process.
     pub(super) fn count_coercions(&self, instruments: &Instruments, coercions: &Tally) {
         if !coercions.is_empty() {
@@ -62,7 +90,7 @@ pub(in crate::api) enum Form {
 
 /// Checks an Open and compiles its plan.
 pub(in crate::api) async fn open(catalog: &Catalog, open: v1::Open, hash_seed: u64) -> Result<Opened, Status> {
-    let op = write_op(&open)?;
+    let writes = writes(&open)?;
     refuse_unsupported(&open)?;
     let row_deadline = match &open.row_deadline {
         None => ROW_DEADLINE_DEFAULT,
@@ -76,33 +104,69 @@ pub(in crate::api) async fn open(catalog: &Catalog, open: v1::Open, hash_seed: u
         v1::Priority::Unspecified | v1::Priority::Interactive => false,
         v1::Priority::Bulk => true,
     };
-    let writes = Writes { op, defaults: stores_defaults(&open, op)?, hash_seed };
-    let evolves = evolves(&open, op)?;
+    let evolves = evolves(&open, &writes)?;
+    let terms = Terms { writes, hash_seed };
     let columns = Columns::parse(&open)?;
     let table = match evolves {
-        true => columns.added_to(catalog, &open.table, writes).await?,
+        true => columns.added_to(catalog, &open.table, &terms).await?,
         false => catalog.get(&open.table).await?,
     };
-    let (plan, form) = columns.compile(&table.def, writes)?;
-    let coalesce = table.def.coalesce == Coalesce::On;
-    let pool_table = PoolTable { coalesce, ..PoolTable::new(Arc::clone(&table.dynamodb_table)) };
+    let (plan, form) = columns.compile(&table.def, &terms)?;
+    let pool_table = PoolTable {
+        coalesce: table.def.coalesce == Coalesce::On,
+        sequence: table.def.sequence_by.as_deref().map(|column| sequence_rule(&table.def, column)),
+        max_write_units: table.def.max_write_units,
+        ..PoolTable::new(Arc::clone(&table.dynamodb_table))
+    };
     let (validate_only, producer_id) = (open.validate_only, open.producer_id);
     Ok(Opened { table, pool_table, plan, form, row_deadline, bulk, validate_only, producer_id })
 }
 
-fn write_op(open: &v1::Open) -> Result<WriteOp, Status> {
-    match choice::<v1::WriteMode>("open.mode", open.mode)? {
-        v1::WriteMode::Unspecified | v1::WriteMode::Put => Ok(WriteOp::Put),
-        v1::WriteMode::Delete => Ok(WriteOp::Delete),
-        v1::WriteMode::Merge => Err(unsupported("mode MERGE", "use PUT with whole rows")),
-        v1::WriteMode::Insert => Err(unsupported("mode INSERT", "use PUT")),
-    }
+/// How rows of a table with `sequence_by` are told apart.
+fn sequence_rule(table: &TableDef, column: &str) -> Arc<SequenceRule> {
+    let own = table.ttl_column.is_none().then_some(TOMBSTONE_EXPIRY_ATTRIBUTE);
+    Arc::new(SequenceRule { attribute: column.into(), expiry_attribute: own.map(Into::into) })
+}
+
+/// What the rows do, and what happens to columns that they do not carry.
+fn writes(open: &v1::Open) -> Result<Writes, Status> {
+    let op = match choice::<v1::WriteMode>("open.mode", open.mode)? {
+        v1::WriteMode::Unspecified => None,
+        v1::WriteMode::Put => Some(WriteOp::Put),
+        v1::WriteMode::Merge => Some(WriteOp::Merge),
+        v1::WriteMode::Insert => Some(WriteOp::Insert),
+        v1::WriteMode::Delete => Some(WriteOp::Delete),
+    };
+    let mode = match (op, open.op_column.as_str()) {
+        (op, "") => RowMode::Each(op.unwrap_or(WriteOp::Put)),
+        (None, column) => RowMode::ByColumn(column.to_owned()),
+        (Some(_), _) => {
+            let message = "with op_column each row says what it does; leave mode unset";
+            return Err(status::invalid_argument("open.mode", message));
+        }
+    };
+    let refuse = |message| Err(status::invalid_argument("open.on_missing", message));
+    let on_missing = match (choice::<v1::OnMissing>("open.on_missing", open.on_missing)?, &mode) {
+        (v1::OnMissing::Unspecified, _) => None,
+        (_, RowMode::Each(WriteOp::Delete)) => {
+            return refuse("a session that deletes stores no columns; leave it out");
+        }
+        (v1::OnMissing::Default, _) => Some(OnMissing::Default),
+        (v1::OnMissing::Null, _) => Some(OnMissing::Null),
+        (v1::OnMissing::LeaveUnchanged, RowMode::Each(WriteOp::Merge)) => Some(OnMissing::LeaveUnchanged),
+        (v1::OnMissing::LeaveUnchanged, RowMode::ByColumn(_)) => {
+            return refuse("some rows may replace the whole item; leave it out, and each operation does its own");
+        }
+        (v1::OnMissing::LeaveUnchanged, _) => {
+            return refuse(
+                "a PUT replaces the whole item, so that no column can be left unchanged; choose DEFAULT or NULL",
+            );
+        }
+    };
+    Ok(Writes { mode, on_missing })
 }
 
 fn refuse_unsupported(open: &v1::Open) -> Result<(), Status> {
-    if !open.op_column.is_empty() {
-        return Err(unsupported("op_column", "open a session for each mode"));
-    }
     if open.epoch != 0 {
         return Err(unsupported("epoch", "leave it unset; nothing fences older runs"));
     }
@@ -110,31 +174,17 @@ fn refuse_unsupported(open: &v1::Open) -> Result<(), Status> {
 }
 
 /// Whether the session adds its new columns to the table.
-fn evolves(open: &v1::Open, op: WriteOp) -> Result<bool, Status> {
+fn evolves(open: &v1::Open, writes: &Writes) -> Result<bool, Status> {
     let refuse = |message| Err(status::invalid_argument("open.evolve", message));
     match choice::<v1::Evolve>("open.evolve", open.evolve)? {
         v1::Evolve::Unspecified | v1::Evolve::Off => Ok(false),
-        v1::Evolve::AddColumns if op == WriteOp::Delete => {
-            refuse("a session that deletes stores no columns; ADD_COLUMNS is for PUT")
+        v1::Evolve::AddColumns if !writes.stores_columns() => {
+            refuse("a session that deletes stores no columns; ADD_COLUMNS is for the other modes")
         }
         v1::Evolve::AddColumns if open.validate_only => {
             refuse("validate_only changes nothing, and ADD_COLUMNS changes the table; leave out one of them")
         }
         v1::Evolve::AddColumns => Ok(true),
-    }
-}
-
-/// Whether table columns that the session does not carry get their defaults.
-fn stores_defaults(open: &v1::Open, op: WriteOp) -> Result<bool, Status> {
-    let refuse = |message| Err(status::invalid_argument("open.on_missing", message));
-    match (choice::<v1::OnMissing>("open.on_missing", open.on_missing)?, op) {
-        (v1::OnMissing::Unspecified, _) => Ok(true),
-        (_, WriteOp::Delete) => refuse("a session that deletes stores no columns; leave it out"),
-        (v1::OnMissing::Default, _) => Ok(true),
-        (v1::OnMissing::Null, _) => Ok(false),
-        (v1::OnMissing::LeaveUnchanged, _) => {
-            refuse("a PUT replaces the whole item, so that no column can be left unchanged; choose DEFAULT or NULL")
-        }
     }
 }
 

@@ -18,17 +18,17 @@ pub(super) fn limits() -> v1::Limits {
     }
 }
 
-/// An advance as Acks: a long list of outcomes is split, and only the last Ack carries the new `committed_through`.
+/// An advance as Acks: a long list of outcomes is split, and only the last Ack says what it covers.
 pub(super) fn acks(advance: Advance) -> Vec<v1::Ack> {
-    let before = advance.committed_through - advance.received_at.len() as u64;
+    let mut ranges: Vec<_> = advance.ranges.iter().map(|&(first, last)| v1::BatchRange { first, last }).collect();
     let mut outcomes = advance.outcomes.into_iter().map(|(seq, row, fate)| row_outcome(seq, row, fate)).peekable();
     let mut acks = Vec::with_capacity(1);
     loop {
         let part: Vec<_> = outcomes.by_ref().take(ACK_MAX_OUTCOMES).collect();
         let last = outcomes.peek().is_none();
         acks.push(v1::Ack {
-            committed_through: if last { advance.committed_through } else { before },
-            committed_ranges: Vec::new(),
+            committed_through: if last { advance.committed_through } else { advance.before },
+            committed_ranges: if last { std::mem::take(&mut ranges) } else { Vec::new() },
             superseded_count: if last { advance.superseded } else { 0 },
             outcomes: part,
         });

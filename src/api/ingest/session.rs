@@ -159,6 +159,7 @@ impl Session {
         );
         ingest.instruments.sessions.inc();
         ingest.instruments.sessions_opened.inc();
+        let ledger = Ledger::new(opened.is_sequenced());
         let mut session = Self {
             ingest: Arc::clone(ingest),
             name,
@@ -167,7 +168,7 @@ impl Session {
             events,
             requests,
             responses,
-            ledger: Ledger::new(),
+            ledger,
             encoding: None,
             waiting: None,
             flushes: std::collections::VecDeque::new(),
@@ -214,7 +215,7 @@ impl Session {
                 }
                 Ok(()) = self.schema_changes.changed() => self.announce_schema().await,
                 // A chunk at a time, and others first: a large batch must not keep a thread for itself.
-                () = tokio::task::yield_now(), if encodes => self.encode().await,
+                () = self.opened.may_encode(&self.ingest.catalog), if encodes => self.encode().await,
                 message = self.requests.message(), if may_read => match message {
                     Ok(Some(message)) => self.take_message(message).await,
                     Ok(None) => Err(no_finish().into()),
@@ -277,12 +278,14 @@ impl Session {
             }
             None => return Err(status::invalid_argument("batch.payload", "is missing: send rows or arrow").into()),
         };
+        let now = Instant::now();
         self.ledger
-            .admit(batch.batch_seq, bytes as u64, Instant::now())
+            .admit(batch.batch_seq, bytes as u64, now)
             .map_err(|error| status::out_of_range(reason::BATCH_SEQ, error.to_string()))?;
         self.ingest.instruments.batches.inc();
         self.ingest.instruments.received_bytes.inc_by(bytes as u64);
-        let ticket = BatchTicket::new(batch.batch_seq, Arc::clone(&self.link));
+        let settle_by = self.opened.rows_settle_by(now);
+        let ticket = BatchTicket::with_deadline(batch.batch_seq, Arc::clone(&self.link), settle_by);
         match decoded_bytes(&self.opened, &payload).map_err(encoding_status)? {
             0 => {
                 self.encoding = Some(Encoding::begin(&self.opened, payload, ticket, None).map_err(encoding_status)?);
@@ -391,7 +394,7 @@ impl Session {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let row = self.ledger.oldest().map(|received| received + self.opened.row_deadline);
+        let row = self.ledger.oldest().map(|received| received + self.opened.patience());
         let age = self.call.connection_age.filter(|_| self.drain.is_none());
         [row, self.drain.map(|(until, _)| until), self.call.deadline, age].into_iter().flatten().min()
     }
@@ -406,7 +409,7 @@ impl Session {
         {
             return Err(drained(why).into());
         }
-        if self.ledger.oldest().is_some_and(|received| received + self.opened.row_deadline <= now) {
+        if self.ledger.oldest().is_some_and(|received| received + self.opened.patience() <= now) {
             return Err(row_deadline_status(self.link.trouble(), self.opened.row_deadline).into());
         }
         if self.drain.is_none() && self.call.connection_age.is_some_and(|age| age <= now) {

@@ -64,7 +64,7 @@ pub(super) async fn write_rows(
         written = write(ingest, &opened, payload, Arc::clone(&link), events) => written,
         () = until(deadline) => Err(deadline_passed()),
         () = async { until(Some(ingest.shutdown.drained().await)).await } => Err(shutting_down()),
-        () = tokio::time::sleep_until(called_at + opened.row_deadline) => {
+        () = tokio::time::sleep_until(called_at + opened.patience()) => {
             Err(row_deadline_status(link.trouble(), opened.row_deadline))
         }
     }
@@ -78,10 +78,12 @@ async fn write(
     mut events: mpsc::UnboundedReceiver<SessionEvent>,
 ) -> Result<v1::WriteRowsResponse, Status> {
     let mut guard = Guard { ingest, link, finished: false };
-    let ticket = BatchTicket::new(1, Arc::clone(&guard.link));
-    let mut ledger = Ledger::new();
+    let now = Instant::now();
+    let ticket = BatchTicket::with_deadline(1, Arc::clone(&guard.link), opened.rows_settle_by(now));
+    // One batch needs no ranges.
+    let mut ledger = Ledger::new(false);
     ledger
-        .admit(1, 0, Instant::now())
+        .admit(1, 0, now)
         .map_err(|error| status::internal(format!("an empty ledger refused its first batch: {error}")))?;
 
     let decoded = match decoded_bytes(opened, &payload).map_err(encoding_status)? {
@@ -91,7 +93,10 @@ async fn write(
     let mut encoding = Encoding::begin(opened, payload, ticket, decoded).map_err(encoding_status)?;
     // All rows are encoded before the first is written: too many rows must write none.
     let (mut rows, mut rejects, mut memory_bytes) = (Vec::new(), Vec::new(), 0);
-    while let Some(chunk) = encoding.next_chunk(opened).map_err(|error| encoding_status(error.into()))? {
+    loop {
+        opened.may_encode(&ingest.catalog).await;
+        let chunk = encoding.next_chunk(opened).map_err(|error| encoding_status(error.into()))?;
+        let Some(chunk) = chunk else { break };
         rows.extend(chunk.rows);
         rejects.extend(chunk.rejects);
         ledger.count_coercions(&chunk.coercions);
@@ -100,7 +105,6 @@ async fn write(
             let message = format!("more than {WRITE_ROWS_MAX_ROWS} rows; use the Write stream");
             return Err(status::invalid_argument("payload", message));
         }
-        tokio::task::yield_now().await;
     }
     ledger.count_rows((rows.len() + rejects.len()) as u64);
     opened.count_coercions(&ingest.instruments, ledger.coercions());

@@ -34,6 +34,34 @@ pub(in crate::cli) struct InputArgs {
     /// What rows do
     #[arg(long, value_enum, default_value_t = Mode::Put)]
     mode: Mode,
+    /// The column that says what each row does: put, merge, insert or delete
+    #[arg(long, value_name = "COLUMN", conflicts_with = "mode")]
+    op_column: Option<String>,
+}
+
+impl InputArgs {
+    pub(super) fn does(&self) -> Does<'_> {
+        match &self.op_column {
+            Some(column) => Does::ByColumn(column),
+            None => Does::Each(self.mode),
+        }
+    }
+}
+
+/// What rows do, as told.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Does<'a> {
+    /// All the same.
+    Each(Mode),
+    /// Each its own, by this column.
+    ByColumn(&'a str),
+}
+
+impl Does<'_> {
+    /// Whether the column carries operations.
+    pub(super) fn is_operation(self, column: &str) -> bool {
+        matches!(self, Self::ByColumn(operation) if operation == column)
+    }
 }
 
 /// What rows do.
@@ -41,6 +69,10 @@ pub(in crate::cli) struct InputArgs {
 pub(super) enum Mode {
     /// Replace the item with the row's key
     Put,
+    /// Set the row's columns in the item with the row's key, and remove those that are null
+    Merge,
+    /// Write the item if there is none with the row's key
+    Insert,
     /// Delete the item with the row's key
     Delete,
 }
@@ -70,6 +102,17 @@ pub(super) struct Settings {
     pub(super) keep: bool,
     /// How the text of a file becomes values.
     pub(super) fit: Fit,
+    /// Which rows are merged.
+    pub(super) merges: Merges,
+}
+
+/// Which rows are merged: to them a column that is null is one to remove.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Merges {
+    None,
+    All,
+    /// Those that say so in this column.
+    ByColumn(usize),
 }
 
 /// A file in its format.
@@ -114,16 +157,20 @@ impl LookedAt {
         keep: bool,
     ) -> Result<Prepared, CliError> {
         let Self { name, looked, survey } = self;
-        table::check_columns(&name, &survey, table, input.mode)?;
-        let fields = table::session_fields(&looked, &survey, table);
+        table::check_columns(&name, &survey, table, input.does())?;
+        let fields = table::session_fields(&looked, &survey, table, input.does());
         let as_arrow = match input.payload {
             Some(payload) => payload == PayloadArg::Arrow,
             None => survey.arrow.is_some(),
         };
-        let open = OpenOptions::new(&input.table).mode(match input.mode {
-            Mode::Put => WriteMode::Put,
-            Mode::Delete => WriteMode::Delete,
-        });
+        let open = OpenOptions::new(&input.table);
+        let open = match input.does() {
+            Does::ByColumn(column) => open.op_column(column),
+            Does::Each(Mode::Put) => open.mode(WriteMode::Put),
+            Does::Each(Mode::Merge) => open.mode(WriteMode::Merge),
+            Does::Each(Mode::Insert) => open.mode(WriteMode::Insert),
+            Does::Each(Mode::Delete) => open.mode(WriteMode::Delete),
+        };
         let columns = schema_to_proto(&Schema { fields: fields.clone() });
         let arrow = match (&survey.arrow, as_arrow) {
             (_, false) => None,
@@ -143,7 +190,14 @@ impl LookedAt {
             drop_unknown: table.unknown_fields == UnknownFields::Drop,
             show_values: table.show_values_in_outcomes,
         };
-        let settings = Settings { batch_rows, arrow, keep, fit };
+        let merges = match input.does() {
+            Does::Each(Mode::Merge) => Merges::All,
+            Does::Each(_) => Merges::None,
+            Does::ByColumn(column) => {
+                fields.iter().position(|field| field.name == column).map_or(Merges::None, Merges::ByColumn)
+            }
+        };
+        let settings = Settings { batch_rows, arrow, keep, fit, merges };
         let source: Box<dyn Source> = match looked {
             Looked::Csv(input) => Box::new(TextSource::csv(input, fields, &settings)?),
             Looked::Ndjson(input) => Box::new(TextSource::ndjson(input, fields, &settings)?),

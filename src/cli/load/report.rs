@@ -11,6 +11,7 @@ use crate::cli::{CliError, progress_bar};
 use crate::client::{Event, Outcome};
 use crate::payload::values::dropped::DroppedFields;
 use crate::payload::values::{Misfit, reason_name};
+use crate::proto::v1::RowStatus;
 use indicatif::ProgressBar;
 
 /// Rejected rows that the summary shows.
@@ -118,6 +119,11 @@ impl Reporter {
                 let pause = pause.as_secs_f64();
                 state.bar.suspend(|| crate::cli::note(&format!("{error}; trying again in {pause:.1} s")));
             }
+            Event::SendingAgain { rows, pause, .. } => {
+                let pause = pause.as_secs_f64();
+                let text = format!("{rows} rows were not written in time; sending them again in {pause:.1} s");
+                state.bar.suspend(|| crate::cli::note(&text));
+            }
             Event::Draining => {}
         }
     }
@@ -146,6 +152,10 @@ impl Reporter {
 
 impl State {
     fn outcome(&mut self, outcome: Outcome) {
+        // A merge that came after a newer row: success, as when any older row is superseded.
+        if outcome.status == RowStatus::Superseded {
+            return;
+        }
         *self.rejected_in.entry(outcome.batch).or_default() += 1;
         // The origin is there from before the batch was sent until it is acked, and outcomes come before that.
         let Some(origin) = self.origins.get_mut(&outcome.batch) else { return };

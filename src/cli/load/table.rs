@@ -3,7 +3,7 @@
 use tonic::Code;
 
 use super::LoadArgs;
-use super::prepare::{Looked, LookedAt, Mode, Survey};
+use super::prepare::{Does, Looked, LookedAt, Mode, Survey};
 use crate::api::convert::{schema_to_proto, table_from_proto};
 use crate::cli::{CliError, bad_answer};
 use crate::client::{Client, ClientError};
@@ -80,8 +80,9 @@ fn new_table(args: &LoadArgs, survey: &Survey) -> v1::Table {
 }
 
 /// Whether the file's columns are the table's, and the key's are among them.
-pub(super) fn check_columns(name: &str, survey: &Survey, table: &TableDef, mode: Mode) -> Result<(), CliError> {
-    let unknown: Vec<_> = survey.columns.iter().filter(|column| table.schema.field(column).is_none()).collect();
+pub(super) fn check_columns(name: &str, survey: &Survey, table: &TableDef, does: Does<'_>) -> Result<(), CliError> {
+    let is_unknown = |column: &&String| table.schema.field(column).is_none() && !does.is_operation(column);
+    let unknown: Vec<_> = survey.columns.iter().filter(is_unknown).collect();
     if let [first, ..] = unknown[..]
         && table.unknown_fields == UnknownFields::Reject
     {
@@ -97,11 +98,16 @@ pub(super) fn check_columns(name: &str, survey: &Survey, table: &TableDef, mode:
     if survey.columns.is_empty() {
         return Ok(());
     }
-    let needed = |field: &&Field| match mode {
-        Mode::Delete => false,
-        Mode::Put => !field.nullable,
+    let needed = |field: &&Field| match does {
+        Does::Each(Mode::Delete | Mode::Merge) => false,
+        Does::Each(Mode::Put | Mode::Insert) | Does::ByColumn(_) => !field.nullable,
     };
     let key = table.key_columns().map(|column| (column, "key column"));
+    let key = key.chain(table.sequence_by.as_deref().map(|column| (column, "sequence column")));
+    let key = key.chain(match does {
+        Does::ByColumn(column) => Some((column, "operation column")),
+        Does::Each(_) => None,
+    });
     let others = table.schema.fields.iter().filter(needed).map(|field| (field.name.as_str(), "NOT NULL column"));
     match key.chain(others).find(|(column, _)| !survey.columns.iter().any(|known| known == column)) {
         Some((column, what)) => Err(CliError::usage(format!(
@@ -115,15 +121,24 @@ pub(super) fn check_columns(name: &str, survey: &Survey, table: &TableDef, mode:
 
 /// The columns of the session with the table's types, everything nullable: what may not be null is for the gateway to say,
 /// row by row.
-pub(super) fn session_fields(looked: &Looked, survey: &Survey, table: &TableDef) -> Vec<Field> {
+pub(super) fn session_fields(looked: &Looked, survey: &Survey, table: &TableDef, does: Does<'_>) -> Vec<Field> {
     let of_table = |name: &String| match table.schema.field(name) {
         Some(field) => field.clone(),
-        // Dropped by the gateway, as the table's policy says.
+        // The rows' operations, or dropped by the gateway, as the table's policy says.
         None => Field::new(name, DataType::String, true),
     };
     let mut fields: Vec<Field> = match looked {
         Looked::Csv(_) => survey.columns.iter().map(of_table).collect(),
-        Looked::Ndjson(_) => table.schema.fields.clone(),
+        Looked::Ndjson(_) => match does {
+            Does::Each(Mode::Put | Mode::Insert | Mode::Delete) => table.schema.fields.clone(),
+            // A column that no line has is none to remove.
+            Does::Each(Mode::Merge) | Does::ByColumn(_) => survey
+                .columns
+                .iter()
+                .filter(|column| table.schema.field(column).is_some() || does.is_operation(column))
+                .map(of_table)
+                .collect(),
+        },
         Looked::Columnar(_) => survey.own.fields.clone(),
     };
     fields.iter_mut().for_each(relax);

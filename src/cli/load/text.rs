@@ -13,13 +13,13 @@ use serde_json::value::RawValue;
 
 use super::infer::{JsonColumn, TextColumn, schema_of, see_members};
 use super::input::{ByteSource, Input};
-use super::prepare::{Settings, Survey};
+use super::prepare::{Merges, Settings, Survey};
 use super::source::{Block, Content, Kept, Origin, Rejected, RowText, Source, rows_to_arrow};
 use crate::cli::CliError;
 use crate::payload::values::fit::Fit;
 use crate::payload::values::json::{self, Members, UNKNOWN_FIELD};
 use crate::payload::values::{Misfit, text};
-use crate::proto::v1::{Row, RowReason, Value};
+use crate::proto::v1::{Row, RowReason, Value, value::Kind};
 use crate::schema::{Field, Schema};
 
 fn csv_reader(bytes: ByteSource) -> csv::Reader<ByteSource> {
@@ -157,9 +157,10 @@ impl JsonLines {
 pub(super) struct TextSource {
     lines: TextLines,
     name: String,
-    /// The session's columns: the header's for CSV, the table's for NDJSON.
+    /// The session's columns: the header's for CSV, the table's for NDJSON, or those of them that were seen.
     fields: Vec<Field>,
     fit: Fit,
+    merges: Merges,
     /// Set where rows go as Arrow.
     arrow: Option<SchemaRef>,
     keep: bool,
@@ -203,6 +204,7 @@ impl TextSource {
             name,
             fields,
             fit: settings.fit,
+            merges: settings.merges,
             arrow: settings.arrow.clone(),
             keep: settings.keep,
             batch_rows: settings.batch_rows,
@@ -230,7 +232,7 @@ impl TextSource {
                 let Some((number, line)) = lines.next_line()? else { return Ok(None) };
                 let members = members(&self.name, number, &line)?;
                 let mut dropped = Vec::new();
-                let values = row_values(&self.fields, &members, self.fit, &mut dropped);
+                let values = row_values(&self.fields, &members, self.fit, self.merges, &mut dropped);
                 Ok(Some(Line { values, dropped, record: None, line: self.keep.then_some(line) }))
             }
         }
@@ -242,6 +244,7 @@ fn row_values(
     fields: &[Field],
     Members(members): &Members<'_>,
     fit: Fit,
+    merges: Merges,
     dropped: &mut Vec<String>,
 ) -> Result<Vec<Value>, Misfit> {
     let mut values = vec![None; fields.len()];
@@ -263,7 +266,27 @@ fn row_values(
             }
         }
     }
+    if is_merged(merges, &values)
+        && let Some(absent) = values.iter().position(Option::is_none)
+    {
+        let message = "the line lacks the column, which other lines have: a merge would remove it";
+        let misfit = Misfit::new(&fields[absent].name, RowReason::NullNotAllowed, message);
+        return Err(misfit.hint("write null to remove it, or load lines with other columns on their own"));
+    }
     Ok(values.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// Whether a row is merged.
+fn is_merged(merges: Merges, values: &[Option<Value>]) -> bool {
+    match merges {
+        Merges::None => false,
+        Merges::All => true,
+        Merges::ByColumn(at) => match values.get(at) {
+            Some(Some(Value { kind: Some(Kind::StringValue(operation)) })) => operation.eq_ignore_ascii_case("merge"),
+            // The gateway says what is wrong with it.
+            _ => false,
+        },
+    }
 }
 
 impl Source for TextSource {

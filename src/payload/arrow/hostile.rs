@@ -126,7 +126,7 @@ const CODECS: [Option<CompressionType>; 3] = [None, Some(CompressionType::LZ4_FR
 fn walk(plan: &Plan, arrow_plan: &ArrowPlan, messages: Bytes) -> Result<u32, PayloadError> {
     let mut cursor = arrow_plan.decode(messages)?;
     let mut rows = 0;
-    while let Some(chunk) = cursor.next_chunk(plan, 1 << 16)? {
+    while let Some(chunk) = cursor.next_chunk(plan, 1 << 16, 0)? {
         rows += (chunk.rows.len() + chunk.rejects.len()) as u32;
     }
     assert_eq!(rows, cursor.rows());
@@ -324,7 +324,7 @@ fn a_row_that_unfolds_beyond_an_item_is_rejected_while_it_is_written() {
     let (plan, arrow_plan) = open(&table, &schema);
     let mut cursor = arrow_plan.decode(messages).unwrap();
     let mut rejected = 0;
-    while let Some(chunk) = cursor.next_chunk(&plan, 1 << 20).unwrap() {
+    while let Some(chunk) = cursor.next_chunk(&plan, 1 << 20, 0).unwrap() {
         assert_eq!(chunk.rows.len(), 0);
         assert!(chunk.rejects.len() <= 3, "a chunk of work is handed on, whatever became of the rows");
         assert!(chunk.memory_bytes < 4 << 20, "{}", chunk.memory_bytes);

@@ -188,11 +188,17 @@ impl ArrowCursor {
         self.rows
     }
 
-    /// Encodes rows until the chunk has about `target_bytes`; `None` at the end of the batch.
-    pub fn next_chunk(&mut self, plan: &Plan, target_bytes: usize) -> Result<Option<Chunk>, PayloadError> {
+    /// Encodes rows until the chunk has about `target_bytes`; `None` at the end of the batch. Tombstones expire some time
+    /// after `now_epoch_seconds`.
+    pub fn next_chunk(
+        &mut self,
+        plan: &Plan,
+        target_bytes: usize,
+        now_epoch_seconds: u64,
+    ) -> Result<Option<Chunk>, PayloadError> {
         let rest = (self.rows - self.next_row) as usize;
         let guess = rest.saturating_mul(self.bytes_per_row).saturating_add(256);
-        let mut chunk = ChunkBuilder::with_capacity(guess.min(target_bytes + target_bytes / 8));
+        let mut chunk = ChunkBuilder::with_capacity(guess.min(target_bytes + target_bytes / 8), now_epoch_seconds);
         while self.next_row < self.rows && !chunk.is_full(target_bytes) {
             let row = ArrowRow { columns: &self.columns, row: self.next_row as usize };
             plan.encode_row(self.next_row, &row, &mut chunk);

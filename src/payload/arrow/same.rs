@@ -239,7 +239,7 @@ fn both_ways(
     let (schema, messages) = ipc(&batch, codec);
     let (plan, arrow_plan) = open(&table, &schema);
     let mut cursor = arrow_plan.decode(messages).unwrap();
-    let by_arrow: Vec<_> = std::iter::from_fn(|| cursor.next_chunk(&plan, 100).unwrap()).collect();
+    let by_arrow: Vec<_> = std::iter::from_fn(|| cursor.next_chunk(&plan, 100, 0).unwrap()).collect();
 
     let mut session = table.schema.clone();
     session.fields[1].data_type = sent.clone();
@@ -248,7 +248,7 @@ fn both_ways(
     let row = |(index, value)| v1::Row { values: vec![some(Kind::StringValue(format!("{index}"))), value] };
     let bytes = v1::RowBatch { rows: values.into_iter().enumerate().map(row).collect() }.encode_to_vec();
     let mut cursor = RowsCursor::new(&bytes);
-    let by_rows: Vec<_> = std::iter::from_fn(|| cursor.next_chunk(&plan, &rows_plan, 1 << 20).unwrap()).collect();
+    let by_rows: Vec<_> = std::iter::from_fn(|| cursor.next_chunk(&plan, &rows_plan, 1 << 20, 0).unwrap()).collect();
     [outcomes(by_arrow), outcomes(by_rows)]
 }
 

@@ -310,7 +310,7 @@ mod tests {
         };
         assert!(compile(incoming.clone()).is_err(), "without Spark's word an integer is no interval");
         let (plan, arrow) = compile(incoming.refine(&table.schema).unwrap()).unwrap();
-        let chunk = arrow.decode(messages).unwrap().next_chunk(&plan, 1 << 20).unwrap().unwrap();
+        let chunk = arrow.decode(messages).unwrap().next_chunk(&plan, 1 << 20, 0).unwrap().unwrap();
         let items: Vec<_> = chunk.rows.iter().map(|row| std::str::from_utf8(&row.item.json).unwrap()).collect();
         let first = r#"{"id":{"S":"0"},"age":{"N":"14"},"span":{"N":"-1"}}"#;
         assert_eq!(items, [first, r#"{"id":{"S":"1"},"span":{"N":"7"}}"#]);

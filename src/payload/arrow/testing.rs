@@ -62,7 +62,7 @@ pub(super) fn rows(table: &TableDef, batch: &RecordBatch, compression: Option<Co
     let (plan, arrow_plan) = open(table, &schema);
     let mut cursor = arrow_plan.decode(messages).unwrap();
     let mut rows = Rows::new();
-    while let Some(chunk) = cursor.next_chunk(&plan, 1 << 20).unwrap() {
+    while let Some(chunk) = cursor.next_chunk(&plan, 1 << 20, 0).unwrap() {
         let mut merged: Vec<_> = chunk
             .rows
             .iter()

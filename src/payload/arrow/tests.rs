@@ -363,7 +363,7 @@ fn a_batch_at_any_place_in_memory_gives_the_same_rows() {
     let (schema, messages) = ipc(&batch, None);
     let (plan, arrow_plan) = open(&table, &schema);
     let encoded = |messages: Bytes| {
-        let chunk = arrow_plan.decode(messages).unwrap().next_chunk(&plan, 1 << 20).unwrap().unwrap();
+        let chunk = arrow_plan.decode(messages).unwrap().next_chunk(&plan, 1 << 20, 0).unwrap().unwrap();
         chunk.rows.iter().map(|row| row.item.json.clone()).collect::<Vec<_>>()
     };
     let expected = encoded(messages.clone());

@@ -226,7 +226,7 @@ impl Pair {
         let Ok((plan, rows)) = &self.plan else { return Stored::Refused };
         let values = vec![Value { kind: Some(Kind::IntValue(1)) }, Value { kind: Some(value(&self.from, text)) }];
         let batch = RowBatch { rows: vec![Row { values }] }.encode_to_vec();
-        let chunk = RowsCursor::new(&batch).next_chunk(plan, rows, 1 << 20).unwrap().unwrap();
+        let chunk = RowsCursor::new(&batch).next_chunk(plan, rows, 1 << 20, 0).unwrap().unwrap();
         let Some(row) = chunk.rows.first() else {
             let reject = &chunk.rejects[0].reject;
             assert!(reject.path == "x" && !reject.declared.is_empty() && !reject.found.is_empty(), "{reject:?}");

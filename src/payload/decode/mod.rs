@@ -19,8 +19,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::number::{self, Decimal, MICROS_PER_SECOND};
+use super::shard;
 use crate::proto::v1::value::Kind;
 use crate::proto::v1::{ListValue, MapEntry, MapValue, Row, StructValue, Value};
+use crate::schema::sharding::Sharding;
+use crate::schema::table::TOMBSTONE_ATTRIBUTE;
 use crate::schema::types::SchemaError;
 use crate::schema::{ColumnOptions, DataType, Field, NonFinite, TableDef};
 use crate::store::{Attr, Item};
@@ -79,13 +82,18 @@ pub enum Decoded {
     Row(Row),
     /// The row's time to live has passed.
     Expired,
+    /// The row was deleted, and its tombstone keeps older writes away.
+    Deleted,
 }
 
 /// Decodes items of one table into rows of chosen columns.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RowDecoder<'a> {
     columns: Vec<&'a Field>,
     ttl_column: Option<&'a str>,
+    has_tombstones: bool,
+    /// The column whose stored form says the row's write shard, too.
+    sharded_column: Option<&'a str>,
     attributes: Arc<[String]>,
 }
 
@@ -93,9 +101,15 @@ impl<'a> RowDecoder<'a> {
     /// A decoder for these columns, in this order; for all of the table's where there are none.
     pub fn try_new(table: &'a TableDef, columns: &[String]) -> Result<Self, ProjectionError> {
         let ttl_column = table.ttl_column.as_deref();
+        let has_tombstones = table.sequence_by.is_some();
+        let sharded_column = match &table.key.partition[..] {
+            [column] if table.sharding() != Sharding::None => Some(column.as_str()),
+            // The columns of a joined key have attributes of their own.
+            _ => None,
+        };
         if columns.is_empty() {
             let columns = table.schema.fields.iter().collect();
-            return Ok(Self { columns, ttl_column, attributes: Arc::default() });
+            return Ok(Self { columns, ttl_column, has_tombstones, sharded_column, attributes: Arc::default() });
         }
         let mut seen = HashSet::with_capacity(columns.len());
         let mut fields = Vec::with_capacity(columns.len());
@@ -112,12 +126,13 @@ impl<'a> RowDecoder<'a> {
         let mut attributes = columns.to_vec();
         let key = [Some(table.partition_attribute()?), table.sort_attribute()?];
         let implied = key.into_iter().flatten().map(|key| key.name).chain(ttl_column.map(str::to_owned));
+        let implied = implied.chain(has_tombstones.then(|| TOMBSTONE_ATTRIBUTE.to_owned()));
         for attribute in implied {
             if !attributes.contains(&attribute) {
                 attributes.push(attribute);
             }
         }
-        Ok(Self { columns: fields, ttl_column, attributes: attributes.into() })
+        Ok(Self { columns: fields, ttl_column, has_tombstones, sharded_column, attributes: attributes.into() })
     }
 
     /// The columns of the rows, in order.
@@ -125,13 +140,17 @@ impl<'a> RowDecoder<'a> {
         &self.columns
     }
 
-    /// The attributes that an item must come with (the columns, the key's and the TTL's); empty for all.
+    /// The attributes that an item must come with (the columns, the key's, the TTL's and the tombstone's); empty for all.
     pub fn attributes(&self) -> &Arc<[String]> {
         &self.attributes
     }
 
     /// Decodes one item. `now_epoch_seconds` decides whether it has expired.
     pub fn decode(&self, mut item: Item, now_epoch_seconds: i64) -> Result<Decoded, DecodeError> {
+        // Before anything else: a tombstone expires too, and has none of the row's columns.
+        if self.has_tombstones && item.contains_key(TOMBSTONE_ATTRIBUTE) {
+            return Ok(Decoded::Deleted);
+        }
         if let Some(Attr::N(seconds)) = self.ttl_column.and_then(|ttl| item.get(ttl))
             // Exact for every plausible time; and a fraction, which only a foreign writer can have put, compares too.
             && seconds.parse::<f64>().is_ok_and(|seconds| seconds <= now_epoch_seconds as f64)
@@ -142,6 +161,10 @@ impl<'a> RowDecoder<'a> {
         for field in &self.columns {
             let value = match item.remove(&field.name) {
                 None => Ok(NULL),
+                Some(Attr::S(stored)) if self.sharded_column == Some(&field.name) => match shard::split(&stored) {
+                    Some((key, _)) => decode_value(&field.data_type, &field.options, Attr::S(key.to_owned())),
+                    None => Err(DecodeError::new(&field.data_type, "text (S) without a write shard at its end")),
+                },
                 Some(attr) if self.ttl_column == Some(&field.name) => decode_ttl(&field.data_type, &attr),
                 Some(attr) => decode_value(&field.data_type, &field.options, attr),
             };

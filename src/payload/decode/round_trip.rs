@@ -272,14 +272,14 @@ proptest! {
         let plan = Plan::compile(&table, &table.schema, WriteOp::Put, 0).unwrap();
         let rows = RowsPlan::compile(&plan).unwrap();
         let batch = RowBatch { rows: vec![Row { values: values.clone() }] }.encode_to_vec();
-        let chunk = RowsCursor::new(&batch).next_chunk(&plan, &rows, 1 << 20).unwrap().unwrap();
+        let chunk = RowsCursor::new(&batch).next_chunk(&plan, &rows, 1 << 20, 0).unwrap().unwrap();
         prop_assert_eq!(&chunk.rejects, &vec![]);
         let json = serde_json::from_slice(&chunk.rows[0].item.json).unwrap();
 
         // What lets sizes be known by the text: it is never shorter than DynamoDB's size.
         let mut measuring = Plan::compile(&table, &table.schema, WriteOp::Put, 0).unwrap();
         measuring.measure();
-        let measured = RowsCursor::new(&batch).next_chunk(&measuring, &rows, 1 << 20).unwrap().unwrap();
+        let measured = RowsCursor::new(&batch).next_chunk(&measuring, &rows, 1 << 20, 0).unwrap().unwrap();
         let (measured, row) = (&measured.rows[0], &chunk.rows[0]);
         prop_assert_eq!(&measured.item.json, &row.item.json);
         prop_assert!(measured.item_bytes <= row.item_bytes && row.item_bytes as usize == row.item.json.len());

@@ -61,6 +61,7 @@ fn decode_field(field: Field, attr: Attr) -> Result<Option<Kind>, DecodeError> {
     match decoder.decode(Item::from([(name, attr)]), NOW)? {
         Decoded::Row(mut row) => Ok(row.values.remove(0).kind),
         Decoded::Expired => panic!("there is no TTL column"),
+        Decoded::Deleted => panic!("there are no tombstones"),
     }
 }
 

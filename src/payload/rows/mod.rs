@@ -84,16 +84,18 @@ impl<'a> RowsCursor<'a> {
         self.next_row
     }
 
-    /// Encodes rows until the chunk has about `target_bytes`; `None` at the end of the batch.
+    /// Encodes rows until the chunk has about `target_bytes`; `None` at the end of the batch. Tombstones expire some time
+    /// after `now_epoch_seconds`.
     pub fn next_chunk(
         &mut self,
         plan: &Plan,
         rows_plan: &RowsPlan,
         target_bytes: usize,
+        now_epoch_seconds: u64,
     ) -> Result<Option<Chunk>, PayloadError> {
         // Text grows by about two thirds on its way into DynamoDB's JSON; the rest of the batch bounds the guess.
         let guess = (self.wire.remaining() * 5 / 3 + 256).min(target_bytes + target_bytes / 8);
-        let mut chunk = ChunkBuilder::with_capacity(guess);
+        let mut chunk = ChunkBuilder::with_capacity(guess, now_epoch_seconds);
         let fault = std::cell::Cell::new(None);
         while !chunk.is_full(target_bytes) {
             let Some(row) = self.wire.next_message()? else { break };

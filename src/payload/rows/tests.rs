@@ -71,7 +71,7 @@ fn encode(table: &TableDef, incoming: &Schema, op: WriteOp, rows: Vec<Vec<v1::Va
     let rows_plan = RowsPlan::compile(&plan).unwrap();
     let rows = rows.into_iter().map(|values| v1::Row { values }).collect();
     let bytes = v1::RowBatch { rows }.encode_to_vec();
-    Ok(RowsCursor::new(&bytes).next_chunk(&plan, &rows_plan, 1 << 20)?.unwrap_or_default())
+    Ok(RowsCursor::new(&bytes).next_chunk(&plan, &rows_plan, 1 << 20, 0)?.unwrap_or_default())
 }
 
 fn json(chunk: &Chunk, row: usize) -> serde_json::Value {
@@ -183,7 +183,7 @@ fn a_date_beyond_its_wire_type_ends_the_call() {
         prost::encoding::bytes::encode(1, &row, &mut batch);
         batch
     };
-    let walk = |days| RowsCursor::new(&batch(days)).next_chunk(&plan, &rows_plan, 1 << 20);
+    let walk = |days| RowsCursor::new(&batch(days)).next_chunk(&plan, &rows_plan, 1 << 20, 0);
     assert_eq!(json(&walk(1).unwrap().unwrap(), 0)["score"]["S"], "1970-01-02");
     for days in [i64::MAX, i64::MIN, 1 << 31] {
         assert!(walk(days).is_err(), "{days}");
@@ -253,11 +253,11 @@ fn bytes_that_are_no_protobuf_end_the_call() {
     let row = vec![null(), text("k"), null(), null(), null(), int(5)];
     let good = v1::RowBatch { rows: vec![v1::Row { values: row }] }.encode_to_vec();
     for cut in 1..good.len() {
-        let result = RowsCursor::new(&good[..cut]).next_chunk(&plan, &rows_plan, 1 << 20);
+        let result = RowsCursor::new(&good[..cut]).next_chunk(&plan, &rows_plan, 1 << 20, 0);
         assert!(matches!(result, Err(PayloadError::Malformed { .. })), "cut at {cut}: {result:?}");
     }
     let not_utf8 = b"\x0a\x09\x0a\x00\x0a\x05\x2a\x03\xff\xfe\xfd";
-    let result = RowsCursor::new(not_utf8).next_chunk(&plan, &rows_plan, 1 << 20);
+    let result = RowsCursor::new(not_utf8).next_chunk(&plan, &rows_plan, 1 << 20, 0);
     assert!(matches!(result, Err(PayloadError::Malformed { .. })), "{result:?}");
 }
 
@@ -270,9 +270,73 @@ fn a_large_batch_comes_in_chunks() {
     let bytes = v1::RowBatch { rows: (0..1000).map(row).collect() }.encode_to_vec();
     let mut cursor = RowsCursor::new(&bytes);
     let mut rows = Vec::new();
-    while let Some(chunk) = cursor.next_chunk(&plan, &rows_plan, 4096).unwrap() {
+    while let Some(chunk) = cursor.next_chunk(&plan, &rows_plan, 4096, 0).unwrap() {
         assert!(chunk.memory_bytes < 4096 * 12, "{}", chunk.memory_bytes);
         rows.extend(chunk.rows.iter().map(|row| row.row_index));
     }
     assert_eq!(rows, (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_row_with_write_shards_is_stored_at_the_place_that_its_sort_key_says() {
+    let table = TableDef { write_shards: 16, ..table() };
+    let row = |id: &str, at: i64| vec![null(), text(id), null(), null(), null(), int(at)];
+    let rows: Vec<_> = (0..200).map(|at| row("a\"\u{e9}", at)).collect();
+    let chunk = encode(&table, &table.schema, WriteOp::Put, rows).unwrap();
+    assert_eq!(chunk.rejects, []);
+    let mut places = std::collections::HashMap::new();
+    for (at, row) in chunk.rows.iter().enumerate() {
+        let place = crate::payload::shard::place(format!(r#"{{"N":"{at}"}}"#).as_bytes(), 16);
+        let key = format!(r#""id":{{"S":"a\"é#0{place:x}"}},"at":{{"N":"{at}"}}"#);
+        assert_eq!(std::str::from_utf8(row.item.key_text()).unwrap(), key);
+        // Lanes are chosen by the stored key, so that the places of a key have lanes of their own.
+        let hash = places.entry(place).or_insert(row.partition_hash);
+        assert_eq!(*hash, row.partition_hash);
+    }
+    assert_eq!(places.len(), 16);
+    assert_eq!(places.values().collect::<std::collections::HashSet<_>>().len(), 16);
+
+    let plain = encode(&self::table(), &table.schema, WriteOp::Put, vec![row("a", 7)]).unwrap();
+    let mut measuring = Plan::compile(&table, &table.schema, WriteOp::Put, 1).unwrap();
+    measuring.measure();
+    let rows_plan = RowsPlan::compile(&measuring).unwrap();
+    let bytes = v1::RowBatch { rows: vec![v1::Row { values: row("a", 7) }] }.encode_to_vec();
+    let measured = RowsCursor::new(&bytes).next_chunk(&measuring, &rows_plan, 1 << 20, 0).unwrap().unwrap();
+    // `id`, `a`, the suffix, `at`, and a number of one digit.
+    assert_eq!(measured.rows[0].item_bytes, 2 + 1 + 3 + 2 + 2);
+    assert_eq!(measured.rows[0].item.json.len(), plain.rows[0].item.json.len() + 3);
+}
+
+#[test]
+fn a_key_with_write_shards_leaves_room_for_its_suffix() {
+    for (shards, longest) in [(0, 2048), (2, 2045)] {
+        let table = TableDef { write_shards: shards, ..table() };
+        let row = |length: usize| vec![null(), text(&"k".repeat(length)), null(), null(), null(), int(1)];
+        let rows = vec![row(longest), row(longest + 1), row(0)];
+        let chunk = encode(&table, &table.schema, WriteOp::Delete, rows).unwrap();
+        let reasons: Vec<_> = chunk.rejects.iter().map(|reject| (reject.row_index, reject.reject.reason)).collect();
+        assert_eq!(reasons, [(1, RejectReason::KeyTooLong), (2, RejectReason::KeyEmpty)], "{shards}");
+    }
+}
+
+#[test]
+fn a_joined_key_with_write_shards_ends_with_its_place_and_its_columns_do_not() {
+    let mut table = TableDef { write_shards: 2, ..table() };
+    table.key.partition = vec!["id".into(), "at".into()];
+    table.key.sort = vec!["n".into()];
+    table.schema = Schema {
+        fields: vec![
+            Field::new("id", DataType::String, false),
+            Field::new("at", DataType::Long, false),
+            Field::new("n", DataType::Long, false),
+        ],
+    };
+    table.validate().unwrap();
+    let chunk = encode(&table, &table.schema, WriteOp::Put, vec![vec![text("a"), int(1), int(2)]]).unwrap();
+    let place = crate::payload::shard::place(br#"{"N":"2"}"#, 2);
+    let key = format!("a\0{:016x}#0{place}", 1_u64 ^ (1 << 63));
+    let expected = serde_json::json!({
+        "_pk": {"S": key}, "n": {"N": "2"}, "id": {"S": "a"}, "at": {"N": "1"},
+    });
+    assert_eq!(json(&chunk, 0), expected);
 }

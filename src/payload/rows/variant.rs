@@ -288,7 +288,7 @@ mod tests {
     fn put_as(table: DataType, session: DataType, value: v1::Value) -> Outcome {
         let (plan, rows_plan) = plan(table, session).unwrap();
         let bytes = v1::RowBatch { rows: vec![v1::Row { values: vec![text("k"), value] }] }.encode_to_vec();
-        let mut chunk = RowsCursor::new(&bytes).next_chunk(&plan, &rows_plan, 1 << 20).unwrap().unwrap();
+        let mut chunk = RowsCursor::new(&bytes).next_chunk(&plan, &rows_plan, 1 << 20, 0).unwrap().unwrap();
         match chunk.rejects.pop() {
             Some(row) => Err((row.reject.path, row.reject.reason)),
             None => Ok(serde_json::from_slice::<serde_json::Value>(&chunk.rows[0].item.json).unwrap()["v"].take()),
@@ -426,7 +426,7 @@ mod tests {
             let key = text("k").encode_to_vec();
             let field = |bytes: &[u8]| [&[0x0a, bytes.len() as u8], bytes].concat();
             let batch = field(&[field(&key), field(value)].concat());
-            let result = RowsCursor::new(&batch).next_chunk(&plan, &rows_plan, 1 << 20);
+            let result = RowsCursor::new(&batch).next_chunk(&plan, &rows_plan, 1 << 20, 0);
             assert!(matches!(result, Err(crate::payload::PayloadError::Malformed { .. })), "{value:?}: {result:?}");
         }
     }

@@ -74,14 +74,13 @@ impl Lane {
         if round.gives_up {
             verdict.give_up(result);
         }
-        let trouble = match (verdict.throttled.is_empty(), lesson.blame) {
-            (false, Blame::Keys) => Some(Trouble::PartitionThrottled),
-            (false, Blame::Table) => Some(Trouble::TableThrottled),
-            (true, _) => (verdict.table != TableVerdict::Works).then_some(Trouble::Unavailable),
+        let trouble = if verdict.throttled.is_empty() {
+            (verdict.table != TableVerdict::Works).then_some(Trouble::Unavailable)
+        } else {
+            Some(throttled_by(verdict.reason, lesson.blame))
         };
-        if round.is_first_failure
-            && let Some(trouble) = trouble
-        {
+        let concerns_all = round.is_first_failure || lesson.is_news && lesson.blame == Blame::Table;
+        if concerns_all && let Some(trouble) = trouble {
             // It keeps all rows of the table waiting, not only those that were tried.
             self.slices.note_all(&running.table, trouble);
         }
@@ -151,11 +150,8 @@ impl Lane {
             Err(_) => None,
         };
         let Some(outcome) = outcome else {
-            let trouble = match (is_throttled, lesson.blame) {
-                (true, Blame::Keys) => Trouble::PartitionThrottled,
-                (true, Blame::Table) => Trouble::TableThrottled,
-                (false, _) => Trouble::Unavailable,
-            };
+            let throttled = || throttled_by(throttle_reason(result), lesson.blame);
+            let trouble = if is_throttled { throttled() } else { Trouble::Unavailable };
             // The group's rows of this lane are one slice.
             if let Some(slice) = table.queue.held_slice(group) {
                 self.slices.held_up(slice, is_throttled, Some(trouble));
@@ -238,6 +234,15 @@ impl TableLane {
                 Round { is_first_failure, gives_up }
             }
         }
+    }
+}
+
+/// What keeps throttled rows waiting: DynamoDB's word, or the gate's guess.
+fn throttled_by(reason: Option<ThrottleReason>, blame: Blame) -> Trouble {
+    match (reason, blame) {
+        (Some(ThrottleReason::KeyRange), _) => Trouble::PartitionThrottled,
+        (None | Some(ThrottleReason::Unknown), Blame::Keys) => Trouble::PartitionThrottled,
+        _ => Trouble::TableThrottled,
     }
 }
 

@@ -103,9 +103,10 @@ impl Line {
     pub(super) fn put_back_by_sequence(&mut self, parts: Parts) {
         let mut at = 0;
         for part in parts {
-            while self.get(at).is_some_and(|other| {
-                other.group.is_none() && compare(&other.item, &part.item) == Ordering::Less
-            }) {
+            while self
+                .get(at)
+                .is_some_and(|other| other.group.is_none() && compare(&other.item, &part.item) == Ordering::Less)
+            {
                 at += 1;
             }
             self.insert(at, part);

@@ -154,3 +154,21 @@ fn policies_may_change_and_the_server_keeps_what_is_its_own() {
     new.dynamodb.point_in_time_recovery = true;
     assert!(evolve(&old, &new).unwrap_err().to_string().contains("change it in DynamoDB"));
 }
+
+#[test]
+fn what_orders_rows_never_changes() {
+    let of = |sequence_by: Option<&str>| {
+        let table = table("id STRING NOT NULL, v BIGINT NOT NULL, w BIGINT NOT NULL");
+        TableDef { sequence_by: sequence_by.map(str::to_owned), ..table }
+    };
+    for (old, new) in [(None, Some("v")), (Some("v"), None), (Some("v"), Some("w"))] {
+        let refusal = evolve(&of(old), &of(new)).unwrap_err();
+        assert_eq!(refusal.0[0].path, "sequence_by", "{refusal}");
+    }
+    let wider = table("id STRING NOT NULL, v DECIMAL(20, 0) NOT NULL, w BIGINT NOT NULL");
+    let wider = TableDef { sequence_by: Some("v".to_owned()), ..wider };
+    assert!(evolve(&of(Some("v")), &wider).unwrap_err().to_string().contains("sequence"), "nor does its type");
+    let retention = Some(std::time::Duration::from_secs(86_400));
+    let kept = TableDef { tombstone_retention: retention, ..of(Some("v")) };
+    assert_eq!(evolve(&of(Some("v")), &kept).unwrap().changes.len(), 1);
+}

@@ -21,8 +21,7 @@ use tokio::time::Instant;
 use super::errors::Failure;
 use crate::limits::{STORE_TABLE_POLL, STORE_TABLE_POLL_MAX, STORE_TABLE_WAIT};
 use crate::schema::table::{
-    BillingMode, DynamoDbOptions, KeyAttribute, KeyAttributeType, Ownership, StreamView, TOMBSTONE_EXPIRY_ATTRIBUTE,
-    TableDef,
+    BillingMode, DynamoDbOptions, KeyAttribute, KeyAttributeType, Ownership, StreamView, TableDef,
 };
 use crate::store::{ControlError, TableDescription};
 
@@ -80,19 +79,15 @@ pub(super) async fn complete(client: &Client, definition: &TableDef) -> Result<(
         },
         other => other,
     };
-    if let Some(attribute) = ttl_attribute(definition) {
-        set_ttl(client, table, attribute).await.map_err(|error| after_creation("its time-to-live", error))?;
+    // What is not ours to set up keeps what its owner chose.
+    let is_ours = definition.ownership == Ownership::Created || definition.ttl_column.is_some();
+    if let Some(column) = definition.expiry_attribute().filter(|_| is_ours) {
+        set_ttl(client, table, column).await.map_err(|error| after_creation("its time-to-live", error))?;
     }
     if definition.dynamodb.point_in_time_recovery {
         set_recovery(client, table).await.map_err(|error| after_creation("point-in-time recovery", error))?;
     }
     Ok(())
-}
-
-/// What DynamoDB expires items by: a column, or in a table of ours the attribute of its tombstones.
-fn ttl_attribute(definition: &TableDef) -> Option<&str> {
-    let tombstones = definition.sequence_by.is_some() && definition.ownership == Ownership::Created;
-    definition.ttl_column.as_deref().or_else(|| tombstones.then_some(TOMBSTONE_EXPIRY_ATTRIBUTE))
 }
 
 pub(super) async fn delete(client: &Client, table: &str) -> Result<(), ControlError> {

@@ -1,5 +1,7 @@
 //! The SDK path against a hand-made server that answers in DynamoDB's words: what is sent, and what answers mean.
 
+mod refusals;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
