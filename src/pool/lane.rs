@@ -364,6 +364,11 @@ impl TableLane {
             self.waits = Waits::Nothing;
             return None;
         }
+        if matches!(self.waits, Waits::Until(at) if at > now) {
+            // Asking again before its turn would take a place and pass it on; two lanes that do so for two tables wake each
+            // other without end.
+            return None;
+        }
         match self.gate.admit(lane, &mut self.turn, now) {
             Admission::Go(permit, most_units) => {
                 self.waits = Waits::Nothing;
