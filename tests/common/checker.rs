@@ -309,7 +309,9 @@ impl History {
         for (index, applied) in self.applied.iter().enumerate() {
             match keys.get_mut(&applied.key) {
                 Some(of) => of.applied.push(index),
-                None => found.push(Broken { rule: Rule::NeverSent, what: format!("{applied:?} is of a key of nobody") }),
+                None => {
+                    found.push(Broken { rule: Rule::NeverSent, what: format!("{applied:?} is of a key of nobody") })
+                }
             }
         }
         keys
@@ -324,7 +326,8 @@ impl History {
         }
         let mut written: BTreeMap<(u32, Duration), BTreeSet<RowId>> = BTreeMap::new();
         for applied in &self.applied {
-            let newest = applied.columns.as_ref().and_then(Columns::newest).filter(|row| self.rows.len() > *row as usize);
+            let newest =
+                applied.columns.as_ref().and_then(Columns::newest).filter(|row| self.rows.len() > *row as usize);
             if let Some(row) = newest
                 && let Some(group) = self.rows[row as usize].group
             {
@@ -572,9 +575,8 @@ impl KeyCheck<'_> {
     /// Whether a write does to each column what a row wanted, or what a newer row did.
     fn covers(&self, applied: &Applied, columns: &Columns, id: RowId, send: &Send) -> bool {
         let is_newer = |other: RowId| {
-            self.sends(other).any(|later| {
-                later.pool == send.pool && later.arrival > send.arrival && later.at <= applied.at
-            })
+            self.sends(other)
+                .any(|later| later.pool == send.pool && later.arrival > send.arrival && later.at <= applied.at)
         };
         if !self.rules.coalesce && columns.newest() != Some(id) {
             return false;

@@ -72,7 +72,7 @@ impl Plan {
     pub fn draw(rng: &mut fastrand::Rng) -> Self {
         let pools = (0..rng.usize(1..3)).map(|_| pool(rng)).collect();
         let capacities = TABLES.iter().map(|_| capacity(rng)).collect();
-        let account = (rng.u32(0..4) == 0).then(|| 150.0 + 350.0 * rng.f64());
+        let account = (rng.u32(0..4) == 0).then(|| 40.0 + 160.0 * rng.f64());
         let writers = (0..WRITERS as u32).map(|number| writer(number, rng)).collect();
         let zombies = (0..rng.usize(1..4)).map(|_| TROUBLE.mul_f64(0.15 + 0.7 * rng.f64())).collect();
         Self { pools, capacities, account, faults: faults(rng), writers, zombies }
@@ -89,7 +89,8 @@ fn pool(rng: &mut fastrand::Rng) -> PoolSpec {
 }
 
 fn capacity(rng: &mut fastrand::Rng) -> CapacityConfig {
-    let units = 80.0 + 600.0 * rng.f64();
+    // Many have less than the writers want.
+    let units = 12.0 + 300.0 * rng.f64().powi(2);
     let mut capacity = match rng.u32(0..4) {
         0 => CapacityConfig::on_demand(),
         1 => {

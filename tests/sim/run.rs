@@ -2,6 +2,7 @@
 //! everything must be answered, and the history is judged.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,8 +43,32 @@ type Batches = Arc<Mutex<Vec<(usize, Vec<RowId>, Option<u32>)>>>;
 
 /// Runs a seed. `wrap` is what stands between the pools and the model.
 pub fn run(seed: u64, wrap: impl Fn(Arc<SimStore>) -> Arc<dyn Store>) -> Outcome {
+    let _watchdog = watchdog(format!("seed {seed} makes no progress"));
+    on_paused_clock(go(seed, wrap))
+}
+
+/// Runs a future in a runtime of its own, single-threaded, on a paused clock.
+pub fn on_paused_clock<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(go(seed, wrap))
+    runtime.block_on(future)
+}
+
+/// Ends the process when something takes too long in real time: a task that spins keeps a paused clock from moving.
+pub fn watchdog(what: String) -> impl Drop {
+    struct Watchdog(std::sync::mpsc::Sender<()>);
+    impl Drop for Watchdog {
+        fn drop(&mut self) {
+            self.0.send(()).ok();
+        }
+    }
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        if receiver.recv_timeout(Duration::from_secs(120)).is_err() {
+            eprintln!("{what}");
+            std::process::exit(101);
+        }
+    });
+    Watchdog(sender)
 }
 
 /// The pools over the model itself.
@@ -75,6 +100,14 @@ async fn go(seed: u64, wrap: impl Fn(Arc<SimStore>) -> Arc<dyn Store>) -> Outcom
         sleep(TROUBLE).await;
         let now = world.store.with(|model, now| {
             model.end_faults();
+            model.set_account(None, now);
+            for number in 0..TABLES.len() {
+                // Enough for what has gathered.
+                let Some(capacity) = model.capacity_mut(&format!("t{number}")) else { continue };
+                capacity.set_write_units(1_000.0, now);
+                capacity.set_maximum(None, now);
+                capacity.set_index_units("by_a", 1_000.0, now);
+            }
             now
         });
         world.history().calm_since = Some(now);
@@ -108,7 +141,8 @@ async fn go(seed: u64, wrap: impl Fn(Arc<SimStore>) -> Arc<dyn Store>) -> Outcom
     (outcome.rows, outcome.sends) = (history.rows.len(), history.sends.len());
     for send in &history.sends {
         let text = format!("{:?}", (send.row, send.at, send.answer, send.abandoned));
-        outcome.hash = text.bytes().fold(outcome.hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        outcome.hash =
+            text.bytes().fold(outcome.hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     }
     outcome
 }
@@ -117,7 +151,15 @@ fn seen(world: &World) -> BTreeMap<String, u64> {
     let mut seen = BTreeMap::new();
     for gateway in &world.gateways {
         for outcome in [
-            "ok", "partial", "throttled", "superseded", "cancelled", "refused", "table_missing", "access", "unreachable",
+            "ok",
+            "partial",
+            "throttled",
+            "superseded",
+            "cancelled",
+            "refused",
+            "table_missing",
+            "access",
+            "unreachable",
             "unknown",
         ] {
             let count = gateway.instruments.attempts.get_or_create(&OutcomeLabel { outcome }).get();
@@ -193,12 +235,7 @@ async fn haunt(world: Arc<World>, at: Duration, mut rng: fastrand::Rng, batches:
     }
 }
 
-fn draw_batch(
-    world: &World,
-    spec: &WriterSpec,
-    atomic: bool,
-    rng: &mut fastrand::Rng,
-) -> (Vec<RowId>, Option<u32>) {
+fn draw_batch(world: &World, spec: &WriterSpec, atomic: bool, rng: &mut fastrand::Rng) -> (Vec<RowId>, Option<u32>) {
     let (now, mut history) = (world.now(), world.history());
     let first = history.rows.len() as u32;
     let group = atomic.then_some(first);

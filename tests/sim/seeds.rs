@@ -50,10 +50,14 @@ impl Sums {
         for (what, count) in &outcome.seen {
             *self.seen.entry(what.clone()).or_default() += count;
         }
-        let too_little = outcome.rows < 5_000 || outcome.virtual_time < Duration::from_secs(60) || outcome.faults.kinds() < 3;
+        let too_little =
+            outcome.rows < 5_000 || outcome.virtual_time < Duration::from_secs(60) || outcome.faults.kinds() < 3;
         if let Some(broken) = outcome.broken.first() {
             let others = outcome.broken.len() - 1;
             self.failed.push((seed, format!("{broken:?}, and {others} more")));
+            if std::env::var_os("FOREBAY_SIM_ALL").is_some() {
+                outcome.broken.iter().for_each(|broken| eprintln!("{broken:?}"));
+            }
         } else if too_little {
             let (rows, kinds) = (outcome.rows, outcome.faults.kinds());
             self.failed.push((seed, format!("it is too little: {rows} rows, {kinds} kinds of fault")));
@@ -62,7 +66,9 @@ impl Sums {
 
     fn print(&self) {
         let Self { seeds, rows, sends, sessions, virtual_seconds, .. } = self;
-        eprintln!("{seeds} seeds, {virtual_seconds} virtual seconds, {rows} rows sent {sends} times in {sessions} sessions");
+        eprintln!(
+            "{seeds} seeds, {virtual_seconds} virtual seconds, {rows} rows sent {sends} times in {sessions} sessions"
+        );
         eprintln!("faults by the model's count:");
         for (name, count) in self.faults.iter() {
             eprintln!("  {name:20} {count:>10} times, in {:>6} seeds", self.seeds_with.get(name).copied().unwrap_or(0));
