@@ -471,4 +471,6 @@ impl Part {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
