@@ -88,12 +88,12 @@ fn step() -> impl Strategy<Value = Step> {
     });
     prop_oneof![
         12 => row().prop_map(|row| Step::Push { row }),
-        1 => group,
+        2 => group,
         6 => Just(Step::Take),
         6 => (any::<Index>(), prop::collection::vec(0u8..14, 4))
             .prop_map(|(attempt, outcomes)| Step::Settle { attempt, outcomes }),
         1 => (any::<Index>(), 0u8..8).prop_map(|(group, outcome)| Step::SettleGroup { group, outcome }),
-        1 => (0usize..4).prop_map(|session| Step::Cancel { session }),
+        2 => (0usize..4).prop_map(|session| Step::Cancel { session }),
         1 => (0usize..4).prop_map(|session| Step::Expire { session }),
         3 => Just(Step::Wait),
     ]
@@ -162,7 +162,7 @@ impl Row {
         let item = WriteItem { sequence, ..WriteItem::new(op, Bytes::from(json), key_text.len() as u32) };
         // Few hashes for many keys: texts must decide.
         let key_hash = u64::from(self.key % 2);
-        Part { item, key_hash, slice: self.session, row_index: number, ..Part::of_test() }
+        Part { item, key_hash, row_index: number, ..Part::of_test() }
     }
 }
 
@@ -186,6 +186,8 @@ struct World {
     sequenced: bool,
     now: Instant,
     rng: fastrand::Rng,
+    /// The slice of each client; a client whose session has ended, or whose deadline has passed, has a new one.
+    slices: [usize; 4],
     dead: BTreeSet<usize>,
     expired: BTreeSet<usize>,
     rows: Vec<Row>,
@@ -214,6 +216,7 @@ impl World {
             sequenced,
             now: Instant::now(),
             rng: fastrand::Rng::with_seed(seed),
+            slices: [0, 1, 2, 3],
             dead: BTreeSet::new(),
             expired: BTreeSet::new(),
             rows: Vec::new(),
@@ -228,14 +231,16 @@ impl World {
         }
     }
 
-    fn listens(&self, session: usize) -> bool {
-        !self.dead.contains(&session) && !self.expired.contains(&session)
-    }
-
     fn push(&mut self, row: &Row, group: Option<Arc<AtomicGroup>>) {
         let part = row.part(self.rows.len() as u32, self.sequenced);
         self.rows.push(row.clone());
-        self.queue.push(Part { group, ..part });
+        self.queue.push(Part { group, slice: self.slices[row.session], ..part });
+    }
+
+    /// What a client has sent is nobody's any more.
+    fn end_slice(&mut self, session: usize) -> usize {
+        let next = self.slices.iter().max().map_or(0, |greatest| greatest + 1);
+        std::mem::replace(&mut self.slices[session], next)
     }
 
     fn push_group(&mut self, rows: &[Row]) {
@@ -331,7 +336,7 @@ impl World {
             };
             let mut reports = Vec::new();
             let Self { queue, now, rng, dead, expired, .. } = self;
-            let standing = |session| standing(dead, expired, session);
+            let standing = |slice| standing(dead, expired, slice);
             queue.settle(slot, outcome, *now, rng, standing, &mut |report| reports.push(report));
             self.note(reports);
         }
@@ -373,7 +378,7 @@ impl World {
     fn sweep(&mut self) {
         let mut reports = Vec::new();
         let Self { queue, dead, expired, .. } = self;
-        queue.drop_waiting(|session| standing(dead, expired, session), &mut |report| reports.push(report));
+        queue.drop_waiting(|slice| standing(dead, expired, slice), &mut |report| reports.push(report));
         self.landed_groups.retain(|group| !group.is_cancelled());
         self.note(reports);
     }
@@ -421,8 +426,8 @@ impl World {
     }
 }
 
-fn standing(dead: &BTreeSet<usize>, expired: &BTreeSet<usize>, session: usize) -> Standing {
-    match (dead.contains(&session), expired.contains(&session)) {
+fn standing(dead: &BTreeSet<usize>, expired: &BTreeSet<usize>, slice: usize) -> Standing {
+    match (dead.contains(&slice), expired.contains(&slice)) {
         (true, _) => Standing::Dead,
         (false, true) => Standing::Expired,
         (false, false) => Standing::Live,
@@ -440,9 +445,8 @@ proptest! {
         let mut world = World::new(coalesce, sequenced, seed);
         for step in &steps {
             match step {
-                Step::Push { row } if world.listens(row.session) => world.push(row, None),
-                Step::PushGroup { rows } if world.listens(rows[0].session) => world.push_group(rows),
-                Step::Push { .. } | Step::PushGroup { .. } => {}
+                Step::Push { row } => world.push(row, None),
+                Step::PushGroup { rows } => world.push_group(rows),
                 Step::Take => drop(world.take()),
                 Step::Settle { attempt, outcomes } => {
                     if !world.flying.is_empty() {
@@ -457,12 +461,14 @@ proptest! {
                     }
                 }
                 Step::Cancel { session } => {
-                    world.dead.insert(*session);
+                    let slice = world.end_slice(*session);
+                    world.dead.insert(slice);
                     world.sweep();
                 }
                 // Only rows with sequences have deadlines.
                 Step::Expire { session } if sequenced => {
-                    world.expired.insert(*session);
+                    let slice = world.end_slice(*session);
+                    world.expired.insert(slice);
                     world.sweep();
                 }
                 Step::Expire { .. } => {}
