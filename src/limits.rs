@@ -65,6 +65,14 @@ pub const WRITE_UNIT_BYTES: u32 = 1024;
 pub const WRITE_REQUEST_USD_PER_MILLION: f64 = 0.625;
 /// Operators in one update expression (DynamoDB: 300), and so columns of a session that merges, key apart.
 pub const MERGE_MAX_COLUMNS: usize = 300;
+/// Longest `producer_id` (chosen; a UUID has 36).
+pub const PRODUCER_ID_MAX_BYTES: usize = 512;
+/// How often the recorded epochs of open sessions' producers are read (chosen: "within seconds").
+pub const EPOCH_WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// Attempts at recording an epoch (chosen).
+pub const EPOCH_ATTEMPTS: u32 = 4;
+/// First pause between them (chosen).
+pub const EPOCH_BACKOFF: Duration = Duration::from_millis(50);
 /// Rows of an atomic batch (DynamoDB: items of one TransactWriteItems).
 pub const ATOMIC_MAX_ROWS: usize = 100;
 /// Items of an atomic batch together, in bytes (DynamoDB: 4 MB in one TransactWriteItems).

@@ -139,6 +139,7 @@ impl Gateway {
         let shutdown = Shutdown::new(settings.drain_for);
         let catalog = Catalog::open(Arc::clone(&store), settings.catalog.clone()).await?;
         tokio::spawn(catalog.clone().refresh_loop(shutdown.token()));
+        tokio::spawn(catalog.clone().epoch_loop(shutdown.token()));
         tokio::spawn(catalog.shards().clone().refresh_loop(shutdown.token()));
         let (reports, hot_keys) = mpsc::channel(HOT_REPORTS);
         // Ends with the lanes.

@@ -876,3 +876,71 @@ async fn completions_are_scripts() {
         assert!(said.code == 0 && said.stdout.contains("forebay"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_merged_inserted_or_does_what_each_of_its_rows_says() {
+    let shell = Shell::start().await;
+    let definition = "name: feed\nddl: id STRING NOT NULL, v BIGINT NOT NULL, a INT, b STRING\nkey: id\nsequence_by: v\n\
+                      tombstone_retention: 2d\nmax_write_units: 5000\n";
+    let definition = shell.file("t.yaml", definition);
+    let said = shell.run(&["tables", "apply", &definition]).await;
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let printed = shell.run(&["tables", "get", "feed"]).await.stdout;
+    assert!(printed.contains("sequence_by: v") && printed.contains("tombstone_retention: 2d"), "{printed}");
+
+    let put = shell.file("put.csv", "id,v,a,b\nk,1,1,one\nm,1,1,one\n");
+    assert_eq!(shell.run(&["load", &put, "--table", "feed"]).await.code, 0);
+    // A merge leaves alone what no line has.
+    let merge = shell.file("merge.ndjson", "{\"id\":\"k\",\"v\":2,\"b\":null}\n{\"id\":\"m\",\"v\":2,\"b\":\"two\"}\n");
+    let said = shell.run(&["load", &merge, "--table", "feed", "--mode", "merge"]).await;
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert_eq!(shell.row("feed", &["k"]).await, json!({ "id": "k", "v": 2, "a": 1, "b": null }));
+    assert_eq!(shell.row("feed", &["m"]).await, json!({ "id": "m", "v": 2, "a": 1, "b": "two" }));
+    // What some lines have and others have not would be removed without having been named.
+    let uneven = shell.file("uneven.ndjson", "{\"id\":\"k\",\"v\":3,\"a\":5}\n{\"id\":\"m\",\"v\":3}\n");
+    let said = shell.run(&["load", &uneven, "--table", "feed", "--mode", "merge", "--json"]).await;
+    assert_eq!(
+        (said.code, said.json()["rejected_by_reason"].take()),
+        (1, json!({ "NULL_NOT_ALLOWED": 1 })),
+        "{}",
+        said.stdout
+    );
+    assert_eq!(shell.row("feed", &["m"]).await["v"], 2);
+    // An older merge is no reject: a newer row has won.
+    let said = shell.run(&["load", &merge, "--table", "feed", "--mode", "merge", "--json"]).await;
+    assert_eq!((said.code, said.json()["rejected"].take()), (0, json!(0)), "{}", said.stderr);
+    assert_eq!(shell.row("feed", &["k"]).await["a"], 5);
+
+    let insert = shell.file("insert.csv", "id,v,a,b\nk,9,9,no\nn,1,9,new\n");
+    let said = shell.run(&["load", &insert, "--table", "feed", "--mode", "insert", "--json"]).await;
+    assert_eq!(
+        (said.code, said.json()["rejected_by_reason"].take()),
+        (1, json!({ "ALREADY_EXISTS": 1 })),
+        "{}",
+        said.stdout
+    );
+    assert_eq!(shell.row("feed", &["n"]).await["b"], "new");
+
+    let lines = "{\"op\":\"put\",\"id\":\"p\",\"v\":1,\"a\":7}\n{\"op\":\"delete\",\"id\":\"k\",\"v\":4}\n\
+                 {\"op\":\"merge\",\"id\":\"m\",\"v\":3,\"a\":null}\n{\"op\":\"upsert\",\"id\":\"x\",\"v\":1,\"a\":1}\n";
+    let feed = shell.file("feed.ndjson", lines);
+    let checked = shell.run(&["check", &feed, "--table", "feed", "--op-column", "op", "--json"]).await;
+    assert_eq!((checked.code, checked.json()["accepted"].take()), (1, json!(3)), "{}", checked.stdout);
+    let said = shell.run(&["load", &feed, "--table", "feed", "--op-column", "op", "--json"]).await;
+    assert_eq!(
+        (said.code, said.json()["rejected_by_reason"].take()),
+        (1, json!({ "OUT_OF_RANGE": 1 })),
+        "{}",
+        said.stdout
+    );
+    assert_eq!(shell.row("feed", &["p"]).await, json!({ "id": "p", "v": 1, "a": 7, "b": null }));
+    assert_eq!(shell.row("feed", &["m"]).await, json!({ "id": "m", "v": 3, "a": null, "b": "two" }));
+    assert_eq!(shell.run(&["get", "feed", "k"]).await.code, 3);
+
+    let wrong = shell.run(&["load", &put, "--table", "feed", "--op-column", "op"]).await;
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.error().contains("lacks the operation column `op`"), "{}", wrong.error());
+    let unordered = shell.file("unordered.csv", "id,a\nk,1\n");
+    let wrong = shell.run(&["load", &unordered, "--table", "feed", "--mode", "merge"]).await;
+    assert!(wrong.error().contains("lacks the sequence column `v`"), "{}", wrong.error());
+}

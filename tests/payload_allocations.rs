@@ -8,8 +8,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use forebay::payload::Plan;
 use forebay::payload::rows::{RowsCursor, RowsPlan};
+use forebay::payload::{Plan, RowMode, Writes};
 use forebay::proto::v1::value::Kind;
 use forebay::proto::v1::{ListValue, MapEntry, MapValue, Row, RowBatch, StructValue, Value};
 use forebay::schema::{KeyDef, StoreAssignment, TableDef, ddl};
@@ -59,9 +59,14 @@ fn list(values: Vec<Value>) -> Value {
     value(Kind::ListValue(ListValue { values }))
 }
 
-fn allocations(table: &TableDef, session: &str, rows: usize, row: &dyn Fn(usize) -> Vec<Value>) -> usize {
+fn allocations(
+    table: &TableDef,
+    (session, writes): (&str, &Writes),
+    rows: usize,
+    row: &dyn Fn(usize) -> Vec<Value>,
+) -> usize {
     let session = ddl::parse(session).unwrap();
-    let plan = Plan::compile(table, &session, WriteOp::Put, 1).unwrap();
+    let plan = Plan::compile(table, &session, writes.clone(), 1).unwrap();
     let rows_plan = RowsPlan::compile(&plan).unwrap();
     let batch = RowBatch { rows: (0..rows).map(|at| Row { values: row(at) }).collect() }.encode_to_vec();
     let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -137,11 +142,24 @@ fn ten_times_the_rows_take_no_more_allocations() {
             text("abc  "),
         ]
     };
-    for (name, table, session, row) in
-        [("own types", &strict, own_types, &own as &dyn Fn(usize) -> Vec<Value>), ("cast", &legacy, sent, &cast)]
-    {
-        let few = allocations(table, session, FEW, row);
-        let many = allocations(table, session, MANY, row);
+    // Each row another operation, in a table that orders them.
+    let feed_types = "id STRING NOT NULL, v BIGINT NOT NULL, a STRING, b STRING DEFAULT 'x'";
+    let mut ordered = table(feed_types, &["id"], StoreAssignment::Strict);
+    ordered.sequence_by = Some("v".to_owned());
+    let feed = |at: usize| {
+        let op = ["put", "MERGE", "insert", "Delete"][at % 4];
+        vec![text(op), text(format!("id{at}")), value(Kind::IntValue(at as i64)), Value { kind: None }]
+    };
+    let put = Writes::from(WriteOp::Put);
+    let each = Writes { mode: RowMode::ByColumn("op".to_owned()), on_missing: None };
+    let feed_sent = "op STRING, id STRING, v BIGINT, a STRING";
+    for (name, table, session, writes, row) in [
+        ("own types", &strict, own_types, &put, &own as &dyn Fn(usize) -> Vec<Value>),
+        ("cast", &legacy, sent, &put, &cast),
+        ("operations", &ordered, feed_sent, &each, &feed),
+    ] {
+        let few = allocations(table, (session, writes), FEW, row);
+        let many = allocations(table, (session, writes), MANY, row);
         assert!(many <= few + GROWTH, "{name}: {few} allocations for {FEW} rows, {many} for {MANY}");
     }
 }

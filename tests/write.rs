@@ -178,27 +178,6 @@ async fn the_end_of_the_stream_without_finish_is_an_abort() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_supported_is_refused_and_never_ignored() {
-    let (_gateway, client) = gateway::start().await;
-    table(&client, "rows", DDL, &["id"], &[]).await;
-    let cases = [
-        v1::Open { mode: v1::WriteMode::Merge.into(), ..open("rows") },
-        v1::Open { mode: v1::WriteMode::Insert.into(), ..open("rows") },
-        v1::Open { op_column: "op".into(), ..open("rows") },
-        v1::Open { epoch: 3, producer_id: "p".into(), ..open("rows") },
-    ];
-    for case in cases {
-        let status = RawSession::open(&client, case).await.end().await.unwrap_err();
-        assert_eq!(status.code(), tonic::Code::Unimplemented, "{}", status.message());
-    }
-    let mut atomic = RawSession::open(&client, open("rows")).await;
-    atomic.next().await;
-    let payload = Some(v1::batch::Payload::Rows(rows([vec![text("a")]])));
-    atomic.send(Request::Batch(v1::Batch { batch_seq: 1, payload, atomic: true })).await;
-    assert_eq!(atomic.end().await.unwrap_err().code(), tonic::Code::Unimplemented);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_cannot_work_are_refused_at_open() {
     let (_gateway, client) = gateway::start().await;
     table(&client, "rows", DDL, &["id"], &[]).await;
@@ -229,6 +208,27 @@ async fn sessions_that_cannot_work_are_refused_at_open() {
             tonic::Code::InvalidArgument,
             "open.on_missing: a PUT replaces the whole item",
         ),
+        (
+            v1::Open { op_column: "op".into(), on_missing: v1::OnMissing::LeaveUnchanged.into(), ..open("rows") },
+            tonic::Code::InvalidArgument,
+            "open.on_missing: some rows may replace the whole item",
+        ),
+        (
+            v1::Open { op_column: "op".into(), mode: v1::WriteMode::Put.into(), ..open("rows") },
+            tonic::Code::InvalidArgument,
+            "open.mode: with op_column each row says what it does",
+        ),
+        (
+            v1::Open { op_column: "op".into(), columns: columns(&["id"]), ..open("rows") },
+            tonic::Code::InvalidArgument,
+            "open.op_column: `op` is not among the columns",
+        ),
+        (
+            v1::Open { epoch: Some(0), ..open("rows") },
+            tonic::Code::InvalidArgument,
+            "open.epoch: is the run of a producer",
+        ),
+        (v1::Open { producer_id: "p".repeat(513), ..open("rows") }, tonic::Code::InvalidArgument, "producer_id"),
     ];
     for (case, code, word) in cases {
         let status = RawSession::open(&client, case).await.end().await.unwrap_err();

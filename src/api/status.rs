@@ -267,6 +267,7 @@ impl From<CatalogError> for Status {
             CatalogError::Shared { name, .. } => precondition(reason::DYNAMODB_TABLE_SHARED, name),
             CatalogError::BeingDropped { name } => precondition(reason::BEING_DROPPED, name),
             CatalogError::NotActive { .. } => unavailable(reason::BACKEND_UNAVAILABLE, message, ACCESS_RETRY),
+            CatalogError::Fenced { .. } => aborted(reason::FENCED, message),
             CatalogError::Contended { .. } => aborted(reason::CONTENDED, message),
             CatalogError::Damaged { .. } => data_loss(reason::CATALOG_DAMAGED, message),
             CatalogError::Store(error) => error.into(),

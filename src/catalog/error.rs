@@ -26,6 +26,18 @@ pub enum CatalogError {
         /// Why not.
         reason: &'static str,
     },
+    /// A newer run of the same producer has recorded its epoch.
+    #[error("producer `{producer}` has epoch {newest} in table `{name}` now; {epoch} is an older run")]
+    Fenced {
+        /// The table.
+        name: String,
+        /// Who writes.
+        producer: String,
+        /// The refused epoch.
+        epoch: u64,
+        /// The recorded one.
+        newest: u64,
+    },
     /// There is no such table.
     #[error("there is no table `{name}`")]
     NotFound {

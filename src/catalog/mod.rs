@@ -3,7 +3,8 @@
 //! Definitions live in a control table in DynamoDB, which is the only truth; every pod keeps a cache. [`Catalog::get`] is
 //! what sessions and reads call: from the cache, without a lock. [`Catalog::apply`] and [`Catalog::drop_table`] are for
 //! operators; both may die at any point, and doing them again finishes what was begun (see `record`).
-//! [`Catalog::add_columns`] is for sessions that may change the schema. [`shards`] is about hot partition keys.
+//! [`Catalog::add_columns`] is for sessions that may change the schema, [`Catalog::claim_epoch`] for those that fence older
+//! runs of themselves. [`shards`] is about hot partition keys.
 //!
 //! Invariants: a cached version is never replaced by an older one; a table that is not there is remembered for
 //! [`NEGATIVE_TTL`] at most, so that a table made through another pod can be used at once.
@@ -11,6 +12,7 @@
 mod add_columns;
 mod apply;
 mod cache;
+mod epochs;
 mod error;
 mod record;
 pub mod shards;
@@ -27,6 +29,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use apply::{ApplyOutcome, ApplyResult};
+pub use epochs::EpochClaim;
 pub use error::CatalogError;
 pub use shards::{ShardConfig, ShardMap};
 
@@ -89,6 +92,7 @@ struct Inner {
     table_prefix: String,
     refresh_interval: Duration,
     cache: Cache,
+    epochs: epochs::Watched,
     shards: ShardMap,
 }
 
@@ -111,6 +115,7 @@ impl Catalog {
             table_prefix: config.table_prefix,
             refresh_interval: config.refresh_interval,
             cache: Cache::default(),
+            epochs: epochs::Watched::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -248,7 +253,7 @@ impl Catalog {
     async fn newest_records(&self) -> Result<HashMap<String, Record>, CatalogError> {
         let records = self.inner.store.scan_records(&self.inner.control_table).await?;
         let mut newest: HashMap<String, &crate::store::ControlRecord> = HashMap::new();
-        for record in &records {
+        for record in records.iter().filter(|record| !epochs::is_epoch(record)) {
             let known = newest.entry(record.pk.clone()).or_insert(record);
             if record.sk > known.sk {
                 *known = record;

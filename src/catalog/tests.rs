@@ -1,6 +1,7 @@
 //! The catalog against a store in memory that can fail at every step.
 
 mod add_columns;
+mod epochs;
 mod shards;
 
 use std::collections::{BTreeMap, HashMap};
@@ -91,8 +92,32 @@ impl Store for FakeStore {
         unreachable!("the catalog writes no rows")
     }
 
-    fn write_one(&self, _: OneWrite) -> StoreFuture<'_, WriteDone, WriteError> {
-        unreachable!("the catalog writes no rows")
+    /// A record under the condition that no greater sequence is stored.
+    fn write_one(&self, write: OneWrite) -> StoreFuture<'_, WriteDone, WriteError> {
+        let item: serde_json::Value = serde_json::from_slice(&write.item.json).unwrap();
+        let text = |name: &str, kind: &str| item[name][kind].as_str().unwrap().to_owned();
+        let attribute = Arc::clone(&write.sequence.as_ref().unwrap().attribute);
+        let sequence: u64 = text(&attribute, "N").parse().unwrap();
+        assert_eq!(write.item.sequence_text(), Some(format!(r#"{{"N":"{sequence}"}}"#).as_bytes()));
+        let key = (text("pk", "S"), text("sk", "N").parse().unwrap());
+        let written = self.change(|state| {
+            let stored = state.records.get(&key).map(|body| serde_json::from_str::<serde_json::Value>(body).unwrap());
+            match stored.map(|stored| stored[&*attribute].as_u64().unwrap()) {
+                Some(stored) if stored > sequence => Ok(Err(stored)),
+                _ => {
+                    state.records.insert(key, text("body", "S"));
+                    Ok(Ok(()))
+                }
+            }
+        });
+        ready(match written {
+            Ok(Ok(())) => Ok(WriteDone::default()),
+            Ok(Err(stored)) => {
+                let existing = [(attribute.to_string(), Attr::N(stored.to_string()))];
+                Err(WriteError::Condition { existing: Some(existing.into()) })
+            }
+            Err(error) => Err(WriteError::Unknown { message: error.to_string() }),
+        })
     }
 
     fn get(&self, _: GetKeys) -> StoreFuture<'_, Option<Item>, ReadError> {

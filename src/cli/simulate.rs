@@ -51,8 +51,8 @@ impl SimulateArgs {
         for (index, scenario) in scenarios.iter().enumerate() {
             let reports = self.reports(scenario)?;
             // Of the others nothing is expected.
-            let ours = reports.iter().filter(|report| report.writer == WriterKind::Forebay || !self.compare);
-            as_expected &= ours.map(Report::as_expected).fold(true, |all, met| all && met);
+            let mut ours = reports.iter().filter(|report| report.writer == WriterKind::Forebay || !self.compare);
+            as_expected &= ours.all(Report::as_expected);
             if self.json {
                 objects.extend(reports.iter().map(Report::json));
                 continue;

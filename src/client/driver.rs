@@ -16,7 +16,7 @@ use tonic::{Request, Streaming};
 use super::backoff;
 use super::channel::Client;
 use super::error::ClientError;
-use super::session::{Event, Part, Receipt, Resend, Session, Violation};
+use super::session::{Event, Part, Receipt, Session, Violation};
 use super::wire::{Outgoing, WRITE_PATH, WriteCodec};
 use super::writer::{Failure, Observer};
 use crate::limits::{CLIENT_TRAILER_TIMEOUT, MESSAGE_MAX_BYTES, OPEN_TIMEOUT};
@@ -101,22 +101,23 @@ impl Driver {
         failure: Failure,
         open_for: Duration,
         retry_for: Duration,
-        resend: Resend,
+        resend_for: Duration,
     ) -> Self {
-        let session = Session::new(resend);
+        let session = Session::new(resend_for);
         Self { client, open, commands, observer, failure, open_for, retry_for, session, barrier: None, trouble: None }
     }
 
     /// Runs the session to its end. An error that ends it is left in `failure`; dropping `self` then tells the caller.
     pub(crate) async fn run(mut self, opened: oneshot::Sender<v1::Opened>) {
         let failure = self.failure.clone();
-        if let Err(error) = self.run_calls(opened).await {
+        // Dropped after the failure is set: who waits for it asks then.
+        let mut opened = Some(opened);
+        if let Err(error) = self.run_calls(&mut opened).await {
             failure.set(error);
         }
     }
 
-    async fn run_calls(&mut self, opened: oneshot::Sender<v1::Opened>) -> Result<(), ClientError> {
-        let mut opened = Some(opened);
+    async fn run_calls(&mut self, opened: &mut Option<oneshot::Sender<v1::Opened>>) -> Result<(), ClientError> {
         let mut channel = self.client.channel();
         loop {
             let give_up_after = if opened.is_some() { self.open_for } else { self.retry_for };

@@ -6,7 +6,7 @@
 //! - A part leaves the queue only when the gateway's `committed_through` or a committed range covers it.
 //! - Outcomes are final only when their part is covered; those of a part that has to be sent again are forgotten, because
 //!   the new call reports them again.
-//! - A covered part with rows to send again ([`Resend`]) keeps its place in the queue with those rows, and is sent again
+//! - A covered part with rows to send again keeps its place in the queue with those rows, and is sent again
 //!   under a new number. Such rows are of tables with `sequence_by`, where the order of sending has no meaning.
 //!
 //! Caller: [`super::writer`], which owns the connection, the clock and the caller's channel.
@@ -165,15 +165,6 @@ struct Again {
     rows: Option<Vec<usize>>,
 }
 
-/// Which rows a writer sends again by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Resend {
-    /// For how long after a row was first reported as not written; zero: never.
-    pub(crate) patience: Duration,
-    /// Whether rows may insert: one that may be written would find itself there, and be rejected.
-    pub(crate) may_insert: bool,
-}
-
 /// The protocol was broken by the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -193,13 +184,14 @@ pub(crate) struct Session {
     totals: Receipt,
     /// The gateway's newest receipt of the current call.
     call_receipt: Option<v1::Receipt>,
-    resend: Resend,
+    /// For how long rows are sent again that were not written in time; zero: never.
+    resend_for: Duration,
 }
 
 impl Session {
-    pub(crate) fn new(resend: Resend) -> Self {
+    pub(crate) fn new(resend_for: Duration) -> Self {
         Self {
-            resend,
+            resend_for,
             queue: VecDeque::new(),
             max_unacked_bytes: WINDOW_MAX_UNACKED_BYTES,
             max_unacked_batches: WINDOW_MAX_UNACKED_BATCHES,
@@ -369,14 +361,14 @@ impl Session {
                 self.committed_through, self.last_seq
             )));
         }
-        let (totals, resend) = (&mut self.totals, self.resend);
+        let (totals, resend_for) = (&mut self.totals, self.resend_for);
         for entry in self.queue.iter_mut().filter(|entry| entry.seq != 0 && !entry.done) {
             let in_range = ranges.iter().any(|range| (range.first..=range.last).contains(&entry.seq));
             if entry.seq > through && !in_range {
                 continue;
             }
             self.in_flight_bytes -= entry.part.payload.message_bytes(entry.seq) as u64;
-            if entry.send_again(resend, now, totals, events) {
+            if entry.send_again(resend_for, now, totals, events) {
                 continue;
             }
             entry.done = true;
@@ -423,39 +415,36 @@ impl Entry {
 
     /// Where rows are to be sent again and there is patience left: makes the part one of those rows, unsent. False where all
     /// outcomes are final.
-    fn send_again(&mut self, resend: Resend, now: Instant, totals: &mut Receipt, events: &mut Vec<Event>) -> bool {
-        let is_again = |outcome: &v1::RowOutcome| match outcome.status() {
-            RowStatus::Retryable => true,
-            RowStatus::Unknown => !resend.may_insert,
-            _ => false,
-        };
-        let mut indices: Vec<usize> = self
-            .outcomes
-            .iter()
-            .filter(|outcome| is_again(outcome))
-            .map(|outcome| outcome.row_index as usize)
-            .collect();
+    fn send_again(
+        &mut self,
+        resend_for: Duration,
+        now: Instant,
+        totals: &mut Receipt,
+        events: &mut Vec<Event>,
+    ) -> bool {
+        let is_again =
+            |outcome: &&v1::RowOutcome| matches!(outcome.status(), RowStatus::Retryable | RowStatus::Unknown);
+        let waited = || self.outcomes.iter().filter(is_again);
+        let mut indices: Vec<usize> = waited().map(|outcome| outcome.row_index as usize).collect();
         let since = self.again.as_ref().map_or(now, |again| again.since);
-        if indices.is_empty() || resend.patience.is_zero() || now - since > resend.patience {
+        if indices.is_empty() || resend_for.is_zero() || now - since > resend_for {
             return false;
         }
+        let pause = waited().filter_map(|outcome| Duration::try_from(outcome.retry_after?).ok()).max();
+        let pause = pause.unwrap_or(CLIENT_BACKOFF_MAX);
         indices.sort_unstable();
         indices.dedup();
-        let pause = self.outcomes.iter().filter(|outcome| is_again(outcome)).filter_map(|outcome| outcome.retry_after);
-        let pause = pause.filter_map(|after| Duration::try_from(after).ok()).max().unwrap_or(CLIENT_BACKOFF_MAX);
         let rows = match self.part.payload.select(&indices) {
             Some(payload) => {
                 let rows = indices.iter().map(|row| self.row_in_part(*row as u32)).collect::<Vec<_>>();
-                self.outcomes.retain(|outcome| !is_again(outcome));
+                self.outcomes.retain(|outcome| !is_again(&outcome));
                 totals.rows += (self.part.rows - rows.len()) as u64;
                 self.part.rows = rows.len();
                 tell_outcomes(self, totals, events);
                 self.part.payload = payload;
                 Some(rows)
             }
-            // Rows that may insert must not be sent again with those that are there already.
-            None if resend.may_insert => return false,
-            // All rows of the part: in such tables those that are written already are only written again.
+            // All rows of the part: in such tables those that are written already are written again to no effect.
             None => {
                 self.outcomes.clear();
                 None

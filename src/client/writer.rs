@@ -13,7 +13,7 @@ use super::arrow_ipc::{ArrowCompression, ArrowEncoder, same_columns, schema_mess
 use super::channel::Client;
 use super::driver::{Command, Driver};
 use super::error::ClientError;
-use super::session::{Event, Outcome, Part, Receipt, Resend};
+use super::session::{Event, Outcome, Part, Receipt};
 use super::wire::RowsBuffer;
 use crate::limits::{BATCH_MAX_ROWS, BATCH_TARGET_BYTES, CLIENT_OPEN_FOR, CLIENT_RETRY_FOR, MESSAGE_MAX_BYTES};
 use crate::proto::v1::{self, Priority, RowBatch, Schema, WriteMode};
@@ -147,8 +147,7 @@ impl OpenOptions {
     }
 
     /// Whether the writer sends rows again that the gateway reports as `RETRYABLE` or `UNKNOWN`, for as long as
-    /// [`Self::retry_for`] says, before they become outcomes. Default: it does. Rows that may insert and are `UNKNOWN` are
-    /// not sent again, because those that were written would find themselves; nor are rows of Arrow batches that may insert.
+    /// [`Self::retry_for`] says, before they become outcomes. Default: it does.
     #[must_use]
     pub fn resend(mut self, resend: bool) -> Self {
         self.resend = resend;
@@ -226,10 +225,9 @@ impl Writer {
         let (alive, dropped) = oneshot::channel();
         let (opened_to, opened) = oneshot::channel();
         let failure = Failure::default();
-        let may_insert = open.mode() == WriteMode::Insert || !open.op_column.is_empty();
-        let resend = Resend { patience: if resend { retry_for } else { Duration::ZERO }, may_insert };
+        let resend_for = if resend { retry_for } else { Duration::ZERO };
         let driver =
-            Driver::new(client.clone(), open, receiver, observer, failure.clone(), open_for, retry_for, resend);
+            Driver::new(client.clone(), open, receiver, observer, failure.clone(), open_for, retry_for, resend_for);
         tokio::spawn(async move {
             tokio::select! {
                 () = driver.run(opened_to) => {}

@@ -9,7 +9,7 @@ use super::partitions::Place;
 use super::values::{JsonItem, attr, item_to_attrs, ordered_bytes, ordered_json, parse_item, stable_hash};
 use crate::limits::ITEM_MAX_BYTES;
 use crate::schema::table::{KeyAttribute, KeyAttributeType};
-use crate::store::members::members;
+use crate::store::members::{Member, members};
 use crate::store::{Attr, Item, KeyAttrs, QueryPage, QueryRange, SequenceRule, WriteItem, WriteOp};
 
 /// The attribute that marks a tombstone.
@@ -53,11 +53,13 @@ impl KeySchema {
 
     /// A write's key, from its head.
     pub fn key_of_write(&self, item: &WriteItem) -> Option<ItemKey> {
-        let attributes = members(&item.json[..1 + item.key_len as usize]).map(|member| {
-            let name: String = serde_json::from_slice(member.name).ok()?;
-            Some((name, attr(&serde_json::from_slice(member.value).ok()?)?))
-        });
-        self.key_of_attrs(&attributes.collect::<Option<KeyAttrs>>()?)
+        let mut members = members(&item.json[..1 + item.key_len as usize]);
+        let partition = key_value(&self.partition, members.next()?)?;
+        let sort = match &self.sort {
+            Some(sort) => key_value(sort, members.next()?)?,
+            None => Box::default(),
+        };
+        members.next().is_none().then_some(ItemKey { partition, sort })
     }
 
     /// A read's key.
@@ -77,6 +79,36 @@ impl KeySchema {
         }
         let sort = self.sort.as_ref().map_or(Some(Box::default()), value)?;
         Some(ItemKey { partition: value(&self.partition)?, sort })
+    }
+}
+
+/// A key attribute's value in bytes that compare; `None` where it is of another type, or empty.
+fn key_bytes(attribute: &KeyAttribute, attr: &Attr) -> Option<Box<[u8]>> {
+    let fits = matches!(
+        (attribute.kind, attr),
+        (KeyAttributeType::S, Attr::S(_)) | (KeyAttributeType::N, Attr::N(_)) | (KeyAttributeType::B, Attr::B(_))
+    );
+    ordered_bytes(attr).filter(|bytes| fits && !bytes.is_empty()).map(Vec::into_boxed_slice)
+}
+
+/// The same from a write's text. Text without escapes, which most keys are, is taken as it stands.
+fn key_value(attribute: &KeyAttribute, member: Member<'_>) -> Option<Box<[u8]>> {
+    let name = member.name.get(1..member.name.len() - 1)?;
+    let named = match name.contains(&b'\\') {
+        false => name == attribute.name.as_bytes(),
+        true => serde_json::from_slice::<String>(member.name).ok()? == attribute.name,
+    };
+    if !named {
+        return None;
+    }
+    let plain = member.value.strip_prefix(br#"{"S":""#).and_then(|value| value.strip_suffix(br#""}"#));
+    match plain {
+        Some(text)
+            if attribute.kind == KeyAttributeType::S && !text.iter().any(|byte| matches!(byte, b'\\' | b'"')) =>
+        {
+            (!text.is_empty()).then(|| text.into())
+        }
+        _ => key_bytes(attribute, &attr(&serde_json::from_slice(member.value).ok()?)?),
     }
 }
 

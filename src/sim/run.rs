@@ -59,8 +59,8 @@ pub struct RunOptions {
     pub keep_trace: bool,
 }
 
-/// After the last row was offered, its outcome is waited for so long (chosen: an outage's back-off has passed).
-const DRAIN: Duration = Duration::from_secs(120);
+/// After the last row was offered, its outcome is waited for so long (chosen: a full window at 100 rows a second).
+const DRAIN: Duration = Duration::from_secs(600);
 /// What there is to be seen is noted this often.
 const TICK: Duration = Duration::from_secs(1);
 

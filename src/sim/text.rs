@@ -108,7 +108,7 @@ pub fn report(report: &Report, scenario: &Scenario) -> Vec<String> {
         fact("failed", failure.clone());
     }
     lines.push(String::new());
-    lines.extend(chart(report));
+    lines.extend(chart(report, scenario.duration));
     lines.push(String::new());
     for checked in report.checked() {
         let mark = if checked.met { "✓" } else { "✗" };
@@ -194,8 +194,8 @@ fn table(report: &Report, scenario: &Scenario) -> String {
 }
 
 /// Units consumed, as a line of marks over the run's time.
-fn chart(report: &Report) -> Vec<String> {
-    let seconds = &report.seconds;
+fn chart(report: &Report, until: Duration) -> Vec<String> {
+    let seconds = &report.seconds[..report.seconds.len().min(until.as_secs() as usize)];
     let each = seconds.len().div_ceil(CHART_COLUMNS).max(1);
     let most = CHART_HEADROOM * seconds.iter().map(|second| second.available_units).fold(1.0, f64::max);
     let used_most = seconds.iter().map(|second| second.consumed_units).fold(1.0, f64::max);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::group::{Group, TooManyRows};
 use super::open::{Form, Opened};
 use crate::api::now_epoch_seconds;
 use crate::limits::CHUNK_TARGET_BYTES;
@@ -22,11 +23,20 @@ pub(in crate::api) enum Payload {
     Arrow(Bytes),
 }
 
+/// A batch that is to be encoded.
+#[derive(Debug)]
+pub(super) struct Unencoded {
+    pub(super) payload: Payload,
+    pub(super) ticket: Arc<BatchTicket>,
+    pub(super) is_atomic: bool,
+}
+
 /// A batch that is being encoded.
 #[derive(Debug)]
 pub(super) struct Encoding {
     ticket: Arc<BatchTicket>,
     walk: Walk,
+    is_atomic: bool,
 }
 
 /// A payload that is being encoded.
@@ -57,6 +67,9 @@ pub(in crate::api) enum EncodingError {
     /// The payload cannot be read.
     #[error(transparent)]
     Payload(#[from] PayloadError),
+    /// An atomic batch that can be none.
+    #[error(transparent)]
+    Atomic(#[from] TooManyRows),
 }
 
 /// Memory that decoding the payload takes, from lengths that were checked; 0 for positional rows.
@@ -71,11 +84,16 @@ impl Encoding {
     /// Starts with a batch. `decoded` is the memory that [`decoded_bytes`] asked for.
     pub(super) fn begin(
         opened: &Opened,
-        payload: Payload,
-        ticket: Arc<BatchTicket>,
+        batch: Unencoded,
         decoded: Option<MemoryPermit>,
     ) -> Result<Self, EncodingError> {
-        Ok(Self { ticket, walk: Walk::begin(opened, payload, decoded)? })
+        let Unencoded { payload, ticket, is_atomic } = batch;
+        Ok(Self { ticket, walk: Walk::begin(opened, payload, decoded)?, is_atomic })
+    }
+
+    /// Whether the batch is atomic: all of its rows come in one chunk.
+    pub(super) fn is_atomic(&self) -> bool {
+        self.is_atomic
     }
 
     /// The batch's ticket.
@@ -84,8 +102,17 @@ impl Encoding {
     }
 
     /// The next rows; `None` at the end of the batch.
-    pub(super) fn next_chunk(&mut self, opened: &Opened) -> Result<Option<Chunk>, PayloadError> {
-        self.walk.next_chunk(opened)
+    pub(super) fn next_chunk(&mut self, opened: &Opened) -> Result<Option<Chunk>, EncodingError> {
+        if !self.is_atomic {
+            return Ok(self.walk.next_chunk(opened)?);
+        }
+        let Some(first) = self.walk.next_chunk(opened)? else { return Ok(None) };
+        let mut group = Group::default();
+        group.add(first)?;
+        while let Some(chunk) = self.walk.next_chunk(opened)? {
+            group.add(chunk)?;
+        }
+        Ok(Some(group.finish()))
     }
 }
 

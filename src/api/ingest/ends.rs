@@ -49,6 +49,7 @@ pub(in crate::api) fn encoding_status(error: EncodingError) -> Status {
     match error {
         EncodingError::OtherForm { .. } => status::invalid_argument("batch.payload", error.to_string()),
         EncodingError::Payload(error) => status::payload_error(error),
+        EncodingError::Atomic(_) => status::invalid_argument("batch.atomic", error.to_string()),
     }
 }
 

@@ -7,13 +7,14 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::columns::{Columns, Terms};
+use super::group::{self, Source};
 use crate::api::convert::{self, choice};
 use crate::api::status::{self, reason};
-use crate::catalog::{Catalog, TableVersion};
-use crate::limits::{ROW_DEADLINE_DEFAULT, ROW_DEADLINE_GRACE, ROW_DEADLINE_MAX};
+use crate::catalog::{Catalog, EpochClaim, TableVersion};
+use crate::limits::{PRODUCER_ID_MAX_BYTES, ROW_DEADLINE_DEFAULT, ROW_DEADLINE_GRACE, ROW_DEADLINE_MAX};
 use crate::payload::arrow::ArrowPlan;
 use crate::payload::rows::RowsPlan;
-use crate::payload::{OnMissing, Plan, RowMode, Tally, Writes};
+use crate::payload::{EncodedRow, OnMissing, Plan, RowMode, Tally, Writes};
 use crate::pool::PoolTable;
 use crate::proto::v1;
 use crate::schema::sharding::Sharding;
@@ -39,14 +40,33 @@ pub(in crate::api) struct Opened {
     pub(super) bulk: bool,
     /// Check rows and write none.
     pub(super) validate_only: bool,
-    /// Who writes, for logs.
+    /// Who writes; may be empty.
     pub(super) producer_id: String,
+    /// The producer's run, where it says so.
+    pub(super) epoch: Option<u64>,
 }
 
 impl Opened {
     /// Whether the table has `sequence_by`: sending a row again is safe there, whatever came between.
     pub(super) fn is_sequenced(&self) -> bool {
         self.pool_table.sequence.is_some()
+    }
+
+    /// Records the run's epoch, where there is one and rows are written. A newer run's is a refusal.
+    pub(super) async fn claim_epoch(&self, catalog: &Catalog) -> Result<Option<EpochClaim>, Status> {
+        match self.epoch.filter(|_| !self.validate_only) {
+            Some(epoch) => Ok(Some(catalog.claim_epoch(&self.table.def.name, &self.producer_id, epoch).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Names the transaction of an atomic batch.
+    pub(super) fn token(&self, session: (u64, u64), seq: u64, rows: &[EncodedRow]) -> Arc<str> {
+        let source = match self.epoch {
+            Some(epoch) => Source::Run { producer: &self.producer_id, epoch },
+            None => Source::Batch { session, seq },
+        };
+        group::token(source, &self.pool_table.name, rows)
     }
 
     /// When rows of a batch that was received now get an outcome whether or not they are written. `None` where such an
@@ -91,7 +111,7 @@ pub(in crate::api) enum Form {
 /// Checks an Open and compiles its plan.
 pub(in crate::api) async fn open(catalog: &Catalog, open: v1::Open, hash_seed: u64) -> Result<Opened, Status> {
     let writes = writes(&open)?;
-    refuse_unsupported(&open)?;
+    check_producer(&open)?;
     let row_deadline = match &open.row_deadline {
         None => ROW_DEADLINE_DEFAULT,
         Some(duration) => convert::duration("open.row_deadline", duration)?,
@@ -130,8 +150,8 @@ pub(in crate::api) async fn open(catalog: &Catalog, open: v1::Open, hash_seed: u
         },
         ..PoolTable::new(Arc::clone(&table.dynamodb_table))
     };
-    let (validate_only, producer_id) = (open.validate_only, open.producer_id);
-    Ok(Opened { table, pool_table, plan, form, row_deadline, bulk, validate_only, producer_id })
+    let (validate_only, producer_id, epoch) = (open.validate_only, open.producer_id, open.epoch);
+    Ok(Opened { table, pool_table, plan, form, row_deadline, bulk, validate_only, producer_id, epoch })
 }
 
 /// How rows of a table with `sequence_by` are told apart.
@@ -178,9 +198,15 @@ fn writes(open: &v1::Open) -> Result<Writes, Status> {
     Ok(Writes { mode, on_missing })
 }
 
-fn refuse_unsupported(open: &v1::Open) -> Result<(), Status> {
-    if open.epoch != 0 {
-        return Err(unsupported("epoch", "leave it unset; nothing fences older runs"));
+/// Checks who writes.
+fn check_producer(open: &v1::Open) -> Result<(), Status> {
+    if open.producer_id.len() > PRODUCER_ID_MAX_BYTES {
+        let message = format!("has {} bytes; at most {PRODUCER_ID_MAX_BYTES} are allowed", open.producer_id.len());
+        return Err(status::invalid_argument("open.producer_id", message));
+    }
+    if open.epoch.is_some() && open.producer_id.is_empty() {
+        let message = "is the run of a producer: set producer_id, too, or leave both out";
+        return Err(status::invalid_argument("open.epoch", message));
     }
     Ok(())
 }

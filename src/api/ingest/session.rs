@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
-use super::encoding::{Encoding, Payload, decoded_bytes};
+use super::encoding::{Encoding, Payload, Unencoded, decoded_bytes};
 use super::ends::{
     End, deadline_passed, drained, encoding_status, failure_status, no_finish, row_deadline_status, shutting_down,
     unreadable, until,
@@ -24,6 +24,7 @@ use super::responses::{Responses, SaysEnd};
 use super::{Ingest, SessionTimeouts};
 use crate::api::convert::{duration_to_proto, schema_to_proto};
 use crate::api::status::{self, reason};
+use crate::catalog::EpochClaim;
 use crate::limits::ACK_MAX_OUTCOMES;
 use crate::payload::{Chunk, RowReject};
 use crate::pool::{BatchTicket, MemoryPermit, SessionEvent, SessionLink};
@@ -98,7 +99,7 @@ struct Waiting {
 
 enum Awaiting {
     /// A batch that must be decoded first.
-    Decoding(Payload, Arc<BatchTicket>),
+    Decoding(Unencoded),
     /// Encoded rows, for the pool.
     Rows(Chunk),
 }
@@ -120,6 +121,8 @@ struct Session {
     call: CallLimits,
     /// When a drained session ends at the latest, and why.
     drain: Option<(Instant, v1::DrainReason)>,
+    /// Of a run that can be fenced.
+    epoch: Option<EpochClaim>,
     schema_changes: tokio::sync::watch::Receiver<u64>,
     announced_version: u64,
 }
@@ -147,6 +150,7 @@ impl Session {
         };
         let schema_changes = ingest.catalog.changes();
         let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed()).await?;
+        let epoch = opened.claim_epoch(&ingest.catalog).await?;
         let (link, events) = SessionLink::new(id, opened.bulk);
         let announced_version = opened.table.version;
         let name = format!("{:08x}-{id}", ingest.pool.hash_seed() as u32);
@@ -175,6 +179,7 @@ impl Session {
             finishing: false,
             call,
             drain: None,
+            epoch,
             schema_changes,
             announced_version,
         };
@@ -213,6 +218,7 @@ impl Session {
                 until = self.ingest.shutdown.drained(), if self.drain.is_none() => {
                     self.start_drain(v1::DrainReason::Shutdown, until).await
                 }
+                fenced = fenced(&mut self.epoch), if self.epoch.is_some() => Err(fenced.into()),
                 Ok(()) = self.schema_changes.changed() => self.announce_schema().await,
                 // A chunk at a time, and others first: a large batch must not keep a thread for itself.
                 () = self.opened.may_encode(&self.ingest.catalog), if encodes => self.encode().await,
@@ -265,7 +271,8 @@ impl Session {
 
     fn take_batch(&mut self, batch: Batch) -> Result<(), End> {
         if batch.atomic {
-            return Err(open::unsupported("ATOMIC batches", "leave atomic unset").into());
+            // How much a transaction may carry is a matter of true sizes.
+            self.opened.plan.measure();
         }
         let (payload, bytes) = match batch.payload {
             Some(WirePayload::Rows(rows)) => {
@@ -286,15 +293,15 @@ impl Session {
         self.ingest.instruments.received_bytes.inc_by(bytes as u64);
         let settle_by = self.opened.rows_settle_by(now);
         let ticket = BatchTicket::with_deadline(batch.batch_seq, Arc::clone(&self.link), settle_by);
-        match decoded_bytes(&self.opened, &payload).map_err(encoding_status)? {
-            0 => {
-                self.encoding = Some(Encoding::begin(&self.opened, payload, ticket, None).map_err(encoding_status)?);
-            }
+        let decoded = decoded_bytes(&self.opened, &payload).map_err(encoding_status)?;
+        let batch = Unencoded { payload, ticket, is_atomic: batch.atomic };
+        match decoded {
+            0 => self.encoding = Some(Encoding::begin(&self.opened, batch, None).map_err(encoding_status)?),
             bytes => {
                 let budget = self.ingest.decode_memory.clone();
                 let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
                 let memory = Box::pin(async move { budget.reserve(bytes).await });
-                self.waiting = Some(Waiting { what: Awaiting::Decoding(payload, ticket), memory });
+                self.waiting = Some(Waiting { what: Awaiting::Decoding(batch), memory });
             }
         }
         Ok(())
@@ -303,7 +310,7 @@ impl Session {
     /// Encodes the next chunk.
     async fn encode(&mut self) -> Result<(), End> {
         let Some(encoding) = &mut self.encoding else { return Ok(()) };
-        let chunk = encoding.next_chunk(&self.opened).map_err(|error| encoding_status(error.into()))?;
+        let chunk = encoding.next_chunk(&self.opened).map_err(encoding_status)?;
         let ticket = Arc::clone(encoding.ticket());
         let Some(mut chunk) = chunk else {
             ticket.seal();
@@ -345,13 +352,21 @@ impl Session {
     /// Memory was granted to what waited for it.
     fn proceed(&mut self, memory: MemoryPermit) -> Result<(), End> {
         match self.waiting.take().map(|waiting| waiting.what) {
-            Some(Awaiting::Decoding(payload, ticket)) => {
-                let encoding = Encoding::begin(&self.opened, payload, ticket, Some(memory));
+            Some(Awaiting::Decoding(batch)) => {
+                let encoding = Encoding::begin(&self.opened, batch, Some(memory));
                 self.encoding = Some(encoding.map_err(encoding_status)?);
             }
             Some(Awaiting::Rows(chunk)) => {
                 if let Some(encoding) = &self.encoding {
-                    self.ingest.pool.submit(&self.opened.pool_table, encoding.ticket(), chunk.rows, memory);
+                    let (pool, table, ticket) = (&self.ingest.pool, &self.opened.pool_table, encoding.ticket());
+                    match encoding.is_atomic() {
+                        true => {
+                            let session = (pool.hash_seed(), self.link.id());
+                            let token = self.opened.token(session, ticket.seq(), &chunk.rows);
+                            pool.submit_atomic(table, ticket, chunk.rows, memory, token);
+                        }
+                        false => pool.submit(table, ticket, chunk.rows, memory),
+                    }
                 }
             }
             None => {}
@@ -477,6 +492,14 @@ impl Drop for Session {
             self.ingest.pool.cancel(&self.link);
         }
         self.ingest.instruments.sessions.dec();
+    }
+}
+
+/// Resolves when a newer run of the producer has begun.
+async fn fenced(epoch: &mut Option<EpochClaim>) -> Status {
+    match epoch {
+        Some(claim) => claim.fenced().await.into(),
+        None => std::future::pending().await,
     }
 }
 

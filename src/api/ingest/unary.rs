@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::Ingest;
-use super::encoding::{Encoding, Payload, decoded_bytes};
+use super::encoding::{Encoding, Payload, Unencoded, decoded_bytes};
 use super::ends::{deadline_passed, encoding_status, failure_status, row_deadline_status, shutting_down, until};
 use super::ledger::Ledger;
 use super::open::{self, Opened};
@@ -45,9 +45,7 @@ pub(super) async fn write_rows(
     if ingest.shutdown.is_draining() {
         return Err(shutting_down());
     }
-    if request.atomic {
-        return Err(open::unsupported("ATOMIC batches", "leave atomic unset"));
-    }
+    let is_atomic = request.atomic;
     let first = request.open.ok_or_else(|| status::invalid_argument("open", "is missing"))?;
     let payload = match request.payload {
         Some(WirePayload::Rows(rows)) => Payload::Rows(rows),
@@ -55,13 +53,23 @@ pub(super) async fn write_rows(
         None => return Err(status::invalid_argument("payload", "is missing: send rows or arrow")),
     };
     let called_at = Instant::now();
-    let opened = tokio::select! {
-        opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed()) => opened?,
+    let opening = async {
+        let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed()).await?;
+        let epoch = opened.claim_epoch(&ingest.catalog).await?;
+        Ok::<_, Status>((opened, epoch))
+    };
+    // A call is too short to be fenced after it has begun.
+    let (mut opened, _epoch) = tokio::select! {
+        opened = opening => opened?,
         () = until(deadline) => return Err(deadline_passed()),
     };
+    if is_atomic {
+        // How much a transaction may carry is a matter of true sizes.
+        opened.plan.measure();
+    }
     let (link, events) = SessionLink::new(ingest.next_session_id(), opened.bulk);
     tokio::select! {
-        written = write(ingest, &opened, payload, Arc::clone(&link), events) => written,
+        written = write(ingest, &opened, (payload, is_atomic), Arc::clone(&link), events) => written,
         () = until(deadline) => Err(deadline_passed()),
         () = async { until(Some(ingest.shutdown.drained().await)).await } => Err(shutting_down()),
         () = tokio::time::sleep_until(called_at + opened.patience()) => {
@@ -73,7 +81,7 @@ pub(super) async fn write_rows(
 async fn write(
     ingest: &Ingest,
     opened: &Opened,
-    payload: Payload,
+    (payload, is_atomic): (Payload, bool),
     link: Arc<SessionLink>,
     mut events: mpsc::UnboundedReceiver<SessionEvent>,
 ) -> Result<v1::WriteRowsResponse, Status> {
@@ -90,13 +98,13 @@ async fn write(
         0 => None,
         bytes => Some(ingest.decode_memory.reserve(usize::try_from(bytes).unwrap_or(usize::MAX)).await),
     };
-    let mut encoding = Encoding::begin(opened, payload, ticket, decoded).map_err(encoding_status)?;
+    let mut encoding =
+        Encoding::begin(opened, Unencoded { payload, ticket, is_atomic }, decoded).map_err(encoding_status)?;
     // All rows are encoded before the first is written: too many rows must write none.
     let (mut rows, mut rejects, mut memory_bytes) = (Vec::new(), Vec::new(), 0);
     loop {
         opened.may_encode(&ingest.catalog).await;
-        let chunk = encoding.next_chunk(opened).map_err(|error| encoding_status(error.into()))?;
-        let Some(chunk) = chunk else { break };
+        let Some(chunk) = encoding.next_chunk(opened).map_err(encoding_status)? else { break };
         rows.extend(chunk.rows);
         rejects.extend(chunk.rejects);
         ledger.count_coercions(&chunk.coercions);
@@ -119,7 +127,13 @@ async fn write(
         ticket.expect(rows.len() as u32);
         // In one piece: calls that hold some and wait for more would wait for each other.
         let memory = ingest.memory.reserve(memory_bytes).await;
-        ingest.pool.submit(&opened.pool_table, &ticket, rows, memory);
+        match is_atomic {
+            true => {
+                let token = opened.token((ingest.pool.hash_seed(), guard.link.id()), ticket.seq(), &rows);
+                ingest.pool.submit_atomic(&opened.pool_table, &ticket, rows, memory, token);
+            }
+            false => ingest.pool.submit(&opened.pool_table, &ticket, rows, memory),
+        }
     }
     ticket.seal();
 

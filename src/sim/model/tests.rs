@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::store::Attr;
+use crate::store::{Attr, ThrottleReason, WriteOp};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -220,7 +220,7 @@ fn whoever_watches_sees_writes_in_the_order_in_which_they_took_effect() {
 #[test]
 fn the_same_seed_gives_the_same_trace_and_another_one_does_not() {
     let run = |seed| {
-        let faults = super::super::fault::random_schedule(&mut fastrand::Rng::with_seed(seed), 60 * SECOND);
+        let faults = crate::sim::fault::random_schedule(&mut fastrand::Rng::with_seed(seed), 60 * SECOND);
         let mut model = model(ModelConfig { faults, ..ModelConfig::new(seed) }, CapacityConfig::provisioned(100.0));
         for step in 0..2_000u32 {
             let at = step * SECOND / 40;
