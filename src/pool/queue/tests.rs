@@ -7,7 +7,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::WriteOp;
+use crate::payload::EncodedRow;
+use crate::pool::{BatchTicket, SessionLink};
+use crate::store::{Span, WriteOp};
 
 /// A row: `number` is its place in the order of arrival, `session` its slice.
 fn row(key: u8, number: u32, session: usize, op: WriteOp) -> Part {
@@ -29,6 +31,25 @@ fn row_of_text(key: &str, number: u32) -> Part {
 
 fn put(key: u8, number: u32) -> Part {
     row(key, number, 0, WriteOp::Put)
+}
+
+/// The same row, with a sequence.
+fn sequenced(part: Part, sequence: u32) -> Part {
+    let key_end = 1 + part.item.key_len as usize;
+    let (head, rest) = part.item.json.split_at(key_end);
+    let start = (key_end + ",\"s\":".len()) as u32;
+    let value = format!("{{\"N\":\"{sequence}\"}}");
+    let span = Span { start, end: start + value.len() as u32 };
+    let json = [head, b",\"s\":", value.as_bytes(), rest].concat();
+    let item = WriteItem { sequence: Some(span), json: Bytes::from(json), ..part.item };
+    Part { item, ..part }
+}
+
+/// A group of one row.
+fn group_of(part: Part) -> Arc<AtomicGroup> {
+    let Part { row_index, item, partition_hash, key_hash, .. } = part;
+    let row = EncodedRow { row_index, item, partition_hash, key_hash, item_bytes: 0 };
+    AtomicGroup::new(&[row], "token".into(), vec![0], &BatchTicket::new(1, SessionLink::new(1, false).0))
 }
 
 /// An attempt, as most tests look at it.
@@ -257,6 +278,21 @@ fn interactive_rows_go_first_and_bulk_rows_still_move() {
             batch.items.iter().filter(|item| !item.key_text().starts_with(b"\"k\":{\"S\":\"i")).count();
     }
     assert_eq!(bulk_before_interactive, 2 * 25, "one batch in eight");
+}
+
+#[test]
+fn rows_behind_a_group_that_goes_find_their_places_by_sequence() {
+    let mut bench = Bench { queue: TableQueue::new(true, true, RetryConfig::default()), ..Bench::new(true) };
+    let group = group_of(row(1, 9, 7, WriteOp::Put));
+    bench.queue.push(sequenced(put(1, 0), 30));
+    bench.queue.push(Part { group: Some(group), ..sequenced(row(1, 9, 7, WriteOp::Put), 31) });
+    bench.queue.push(sequenced(put(1, 1), 20));
+    bench.cancel(7);
+    assert_eq!(bench.reports, [('D', 9)]);
+    let batch = bench.take();
+    assert_eq!(numbers(&batch), ["0"], "20 came later, and stands for nothing");
+    bench.settle(batch.slots[0], ItemOutcome::Confirmed);
+    assert_eq!(bench.reports[1..], [('S', 1), ('C', 0)]);
 }
 
 #[derive(Debug, Clone)]
