@@ -427,6 +427,7 @@ unknown_fields: drop
 ttl_column: until
 coalesce: off
 append_only: true
+write_sharding: { max_shards: 8 }
 show_values_in_outcomes: true
 dynamodb:
   billing_mode: provisioned
@@ -444,6 +445,7 @@ dynamodb:
         assert_eq!(def.key.partition, ["user_id"]);
         assert_eq!(def.key.sort, ["at"]);
         assert_eq!(def.coalesce, Coalesce::Off);
+        assert_eq!(def.write_sharding_max_shards, 8);
         assert!(def.schema.field("tags").unwrap().options.as_set);
         assert_eq!(def.schema.field("score").unwrap().options.default_value.as_deref(), Some("0.5"));
         let printed = print(&def).unwrap();
