@@ -158,7 +158,7 @@ async fn around_400_kb_the_encoders_verdict_is_the_stores() {
                     WriteItem { json: Bytes::from(longer), ..fitting }
                 }
             };
-            let verdict = store.write_one(OneWrite { table: "sizes".into(), item: item, sequence: None }).await;
+            let verdict = store.write_one(OneWrite { table: "sizes".into(), item, sequence: None }).await;
             match (around <= 0, &verdict) {
                 (true, Ok(_)) | (false, Err(WriteError::Validation { .. })) => {}
                 _ => panic!("{around} bytes from the limit the store says {verdict:?} of {values:?}"),

@@ -77,6 +77,17 @@ enum Step {
     Command(Option<Command>),
 }
 
+/// For how long a writer goes on trying.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// To open its first call.
+    pub(crate) open_for: Duration,
+    /// Without any ack.
+    pub(crate) retry_for: Duration,
+    /// To send rows again that were not written in time.
+    pub(crate) resend_for: Duration,
+}
+
 /// See the module.
 pub(crate) struct Driver {
     client: Client,
@@ -84,8 +95,7 @@ pub(crate) struct Driver {
     commands: mpsc::Receiver<Command>,
     observer: Observer,
     failure: Failure,
-    open_for: Duration,
-    retry_for: Duration,
+    patience: Patience,
     session: Session,
     barrier: Option<Barrier>,
     /// Since when nothing has gone forward, and how often was tried.
@@ -99,12 +109,10 @@ impl Driver {
         commands: mpsc::Receiver<Command>,
         observer: Observer,
         failure: Failure,
-        open_for: Duration,
-        retry_for: Duration,
-        resend_for: Duration,
+        patience: Patience,
     ) -> Self {
-        let session = Session::new(resend_for);
-        Self { client, open, commands, observer, failure, open_for, retry_for, session, barrier: None, trouble: None }
+        let session = Session::new(patience.resend_for);
+        Self { client, open, commands, observer, failure, patience, session, barrier: None, trouble: None }
     }
 
     /// Runs the session to its end. An error that ends it is left in `failure`; dropping `self` then tells the caller.
@@ -120,7 +128,7 @@ impl Driver {
     async fn run_calls(&mut self, opened: &mut Option<oneshot::Sender<v1::Opened>>) -> Result<(), ClientError> {
         let mut channel = self.client.channel();
         loop {
-            let give_up_after = if opened.is_some() { self.open_for } else { self.retry_for };
+            let give_up_after = if opened.is_some() { self.patience.open_for } else { self.patience.retry_for };
             let end = match self.begin_call(channel).await {
                 Ok((call, answer)) => {
                     if let Some(opened) = opened.take()

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::arrow_ipc::{ArrowCompression, ArrowEncoder, same_columns, schema_message};
 use super::channel::Client;
-use super::driver::{Command, Driver};
+use super::driver::{Command, Driver, Patience};
 use super::error::ClientError;
 use super::session::{Event, Outcome, Part, Receipt};
 use super::wire::RowsBuffer;
@@ -226,8 +226,8 @@ impl Writer {
         let (opened_to, opened) = oneshot::channel();
         let failure = Failure::default();
         let resend_for = if resend { retry_for } else { Duration::ZERO };
-        let driver =
-            Driver::new(client.clone(), open, receiver, observer, failure.clone(), open_for, retry_for, resend_for);
+        let patience = Patience { open_for, retry_for, resend_for };
+        let driver = Driver::new(client.clone(), open, receiver, observer, failure.clone(), patience);
         tokio::spawn(async move {
             tokio::select! {
                 () = driver.run(opened_to) => {}
