@@ -75,7 +75,10 @@ pub struct Table {
     /// How long a partition is hot before it is split; `off` for never.
     #[serde(default = "five_minutes", deserialize_with = "duration_or_off")]
     pub split_after: Option<Duration>,
-    /// How much of 300 s of unused capacity is there at first, 0 to 1.
+    /// For how long unused provisioned capacity is kept.
+    #[serde(default = "burst_kept", with = "duration")]
+    pub burst: Duration,
+    /// How much of that is there at first, 0 to 1.
     #[serde(default)]
     pub burst_filled: f64,
     /// Global secondary indexes.
@@ -323,6 +326,10 @@ pub struct Expect {
     pub interactive_p99_ms_at_most: Option<f64>,
 }
 
+fn burst_kept() -> Duration {
+    BURST_KEPT
+}
+
 fn one() -> u64 {
     1
 }
@@ -406,7 +413,7 @@ impl Scenario {
             partitions: table.partitions,
             partition_write_units: PARTITION_WRITE_UNITS_PER_SECOND,
             split_after: table.split_after,
-            burst: BURST_KEPT,
+            burst: table.burst,
             burst_filled: table.burst_filled,
             indexes: table.indexes.iter().map(index).collect(),
         };
