@@ -14,7 +14,7 @@
 //! config      what `serve` can be told
 //! api         gRPC handlers: ingest, read, table; convert (proto <-> domain), status (error -> Status)
 //! middleware  tower layers
-//! catalog     table definitions: control table, cache, versions
+//! catalog     table definitions: control table, cache, versions; the shard map
 //! pool        router, lanes, batches, retries, outcomes
 //! read        point reads and ranges
 //! payload     rows and Arrow batches -> DynamoDB JSON; items -> typed values

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
@@ -19,12 +19,13 @@ use crate::admin::{self, Admin, BackendHealth};
 use crate::api::ingest::{Ingest, IngestApi, no_slot};
 use crate::api::read::ReadApi;
 use crate::api::table::{Checks, TableApi};
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, ShardConfig};
 use crate::config::{Backend, Settings};
 use crate::limits::MESSAGE_MAX_BYTES;
 use crate::middleware::unary_writes::CHECK_ROWS;
 use crate::middleware::{LargeCalls, StallLayer, TraceLayer, UnaryWritesLayer};
-use crate::pool::{MemoryBudget, Pool, PoolTasks};
+use crate::pool::heat::HeatConfig;
+use crate::pool::{MemoryBudget, Pool, PoolConfig, PoolTasks};
 use crate::proto::server::ingest_service_server::IngestServiceServer;
 use crate::proto::server::table_service_server::TableServiceServer;
 use crate::proto::v1::read_service_server::ReadServiceServer;
@@ -44,6 +45,8 @@ const MAX_FRAME_BYTES: u32 = 64 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// HTTP/2 window of one connection.
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Hot keys that may wait to be given more shards; one that finds no room is reported again.
+const HOT_REPORTS: usize = 64;
 /// How often DynamoDB is asked whether it is there.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// What the transport gets to close after the streams have ended.
@@ -138,7 +141,12 @@ impl Gateway {
         tokio::spawn(catalog.clone().refresh_loop(shutdown.token()));
         tokio::spawn(catalog.clone().epoch_loop(shutdown.token()));
         tokio::spawn(catalog.shards().clone().refresh_loop(shutdown.token()));
-        let (pool, pool_tasks) = Pool::start(&settings.pool, &store, &instruments);
+        let (reports, hot_keys) = mpsc::channel(HOT_REPORTS);
+        // Ends with the lanes.
+        tokio::spawn(catalog.shards().clone().widen_hot(hot_keys));
+        let ShardConfig { split_at_units_per_second, split_patience: patience, .. } = settings.catalog.shards;
+        let heat = Some(HeatConfig { split_at_units_per_second, patience, reports });
+        let (pool, pool_tasks) = Pool::start(&PoolConfig { heat, ..settings.pool.clone() }, &store, &instruments);
 
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<IngestServiceServer<IngestApi>>().await;

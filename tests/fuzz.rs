@@ -27,6 +27,7 @@ use forebay::payload::arrow::{ArrowPlan, IncomingArrow};
 use forebay::payload::decode::RowDecoder;
 use forebay::payload::read_key::KeyPlan;
 use forebay::payload::rows::{RowsCursor, RowsPlan};
+use forebay::payload::shard::ShardCounts;
 use forebay::payload::{Chunk, Plan};
 use forebay::proto::v1::value::Kind;
 use forebay::proto::v1::{ListValue, MapEntry, MapValue, Row, RowBatch, RowKey, StructValue, Value};
@@ -180,7 +181,7 @@ fn arrow_entry(mode: StoreAssignment) -> Entry {
 fn key_entry() -> Entry {
     let keys = KeyPlan::try_new(&table(StoreAssignment::Strict)).unwrap();
     Box::new(move |input| match RowKey::decode(input) {
-        Ok(key) => match keys.encode(vec![key]) {
+        Ok(key) => match keys.encode_placed(vec![key], &ShardCounts::default()) {
             Ok(encoded) => encoded.len() as u64,
             Err(error) => outcome_of(&error.to_string()),
         },

@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forebay::payload::rows::{RowsCursor, RowsPlan};
+use forebay::payload::shard::ShardCounts;
 use forebay::payload::{Plan, RowMode, Writes};
 use forebay::proto::v1::value::Kind;
 use forebay::proto::v1::{ListValue, MapEntry, MapValue, Row, RowBatch, StructValue, Value};
@@ -67,6 +69,8 @@ fn allocations(
 ) -> usize {
     let session = ddl::parse(session).unwrap();
     let plan = Plan::compile(table, &session, writes.clone(), 1).unwrap();
+    // Of adaptive tables alone.
+    plan.use_shards(Arc::new(ShardCounts::new([("hot\"", 8)])));
     let rows_plan = RowsPlan::compile(&plan).unwrap();
     let batch = RowBatch { rows: (0..rows).map(|at| Row { values: row(at) }).collect() }.encode_to_vec();
     let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -150,6 +154,15 @@ fn ten_times_the_rows_take_no_more_allocations() {
         let op = ["put", "MERGE", "insert", "Delete"][at % 4];
         vec![text(op), text(format!("id{at}")), value(Kind::IntValue(at as i64)), Value { kind: None }]
     };
+    // A place for each row, in a table whose number of places is fixed and in one where it is looked up.
+    let shard_types = "id STRING NOT NULL, at BIGINT NOT NULL";
+    let mut sharded = table(shard_types, &["id"], StoreAssignment::Strict);
+    sharded.key.sort = vec!["at".to_owned()];
+    sharded.write_shards = 16;
+    let adaptive = TableDef { write_shards: 0, write_sharding_max_shards: 16, append_only: true, ..sharded.clone() };
+    sharded.validate().unwrap();
+    adaptive.validate().unwrap();
+    let point = |at: usize| vec![text(if at % 2 == 0 { "hot\"" } else { "cold" }), value(Kind::IntValue(at as i64))];
     let put = Writes::from(WriteOp::Put);
     let each = Writes { mode: RowMode::ByColumn("op".to_owned()), on_missing: None };
     let feed_sent = "op STRING, id STRING, v BIGINT, a STRING";
@@ -157,6 +170,8 @@ fn ten_times_the_rows_take_no_more_allocations() {
         ("own types", &strict, own_types, &put, &own as &dyn Fn(usize) -> Vec<Value>),
         ("cast", &legacy, sent, &put, &cast),
         ("operations", &ordered, feed_sent, &each, &feed),
+        ("write shards", &sharded, shard_types, &put, &point),
+        ("adaptive shards", &adaptive, shard_types, &put, &point),
     ] {
         let few = allocations(table, (session, writes), FEW, row);
         let many = allocations(table, (session, writes), MANY, row);

@@ -23,7 +23,7 @@ pub(crate) async fn measure(forebay: &Forebay, reads: u64) -> Result<Reads, Fail
     let stub = Stub::start(true)?;
     let gateway = forebay.serve(&stub.url())?;
     let client = forebay::client::connect(&gateway.endpoint())?;
-    let table = client.tables().apply(rows::table()?, false).await?;
+    let table = client.tables().apply(rows::table(false)?, false).await?;
     let name = table.table.map(|table| table.dynamodb_table).unwrap_or_default();
     let prepared = rows::prepare(Form::Arrow, 0, 1, ROWS as usize)?;
     let meter = load::Meter::new()?;

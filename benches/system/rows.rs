@@ -21,6 +21,8 @@ use crate::Failure;
 pub(crate) const TABLE: &str = "bench";
 /// Its key column.
 pub(crate) const KEY: &str = "id";
+/// The column that orders its rows, where one does.
+const SEQUENCE: &str = "at";
 
 const DOUBLES: [&str; 6] = ["avg_7d", "avg_30d", "max_30d", "min_30d", "trend", "score"];
 const VECTOR: usize = 8;
@@ -58,11 +60,16 @@ pub(crate) fn key(number: u64) -> String {
     format!("customer-{number:09}")
 }
 
-/// The table's definition.
-pub(crate) fn table() -> Result<v1::Table, Failure> {
+/// The table's definition. With `sequenced`, a column orders its rows, and each is a conditional call of its own.
+pub(crate) fn table(sequenced: bool) -> Result<v1::Table, Failure> {
     let key = v1::Key { partition: vec![KEY.to_owned()], ..v1::Key::default() };
-    let schema = Some(schema_from_arrow(&schema())?);
-    Ok(v1::Table { name: TABLE.to_owned(), schema, key: Some(key), ..v1::Table::default() })
+    let mut schema = schema_from_arrow(&schema())?;
+    let mut sequence_by = String::new();
+    if sequenced {
+        schema.fields.iter_mut().filter(|field| field.name == SEQUENCE).for_each(|field| field.nullable = false);
+        sequence_by = SEQUENCE.to_owned();
+    }
+    Ok(v1::Table { name: TABLE.to_owned(), schema: Some(schema), key: Some(key), sequence_by, ..v1::Table::default() })
 }
 
 /// Batches with the rows from `first` on.
@@ -98,7 +105,7 @@ fn schema() -> SchemaRef {
     fields.extend(DOUBLES.map(|name| field(name, DataType::Float64)));
     let element = Arc::new(Field::new("item", DataType::Float64, true));
     fields.push(field("orders", DataType::Int64));
-    fields.push(field("at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))));
+    fields.push(field(SEQUENCE, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))));
     fields.push(field("emb", DataType::List(element)));
     Arc::new(Schema::new(fields))
 }

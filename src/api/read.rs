@@ -17,7 +17,8 @@ use super::status::{self, BACKEND_RETRY};
 use crate::catalog::{Catalog, CatalogError, TableVersion};
 use crate::limits::READ_MAX_KEYS;
 use crate::payload::decode::{ProjectionError, RowDecoder};
-use crate::payload::read_key::{self, KeyPlan, KeysError, PlacedKey, RangeEnd, RangeKeys, RangePartition};
+use crate::payload::range_key::{self, RangeEnd, RangeKeyError, RangeKeys, RangePartition};
+use crate::payload::read_key::{KeyPlan, KeysError, PlacedKey};
 use crate::payload::shard::ShardCounts;
 use crate::proto::v1::read_service_server::ReadService;
 use crate::proto::v1::{self, Consistency, ReadStatus, RowKey, RowResult, SortOrder};
@@ -185,7 +186,7 @@ impl ReadService for ReadApi {
         let attributes = decoder("columns", &table, &request.columns)?.attributes().clone();
         let partition = request.partition.ok_or_else(|| FieldError::new("partition", "is missing"))?;
         let keys = RangeKeys { partition, from: request.sort_from, to: request.sort_to };
-        let ends = read_key::encode_range(&table.def, keys).map_err(range_ends_error)?;
+        let ends = range_key::encode_range(&table.def, keys).map_err(range_ends_error)?;
         let map_by = patience.until.unwrap_or(deadline.answer_by).min(Instant::now() + patience.page);
         let shards = match (table.def.sharding(), &ends.partition) {
             (Sharding::Fixed { shards }, _) => shards,
@@ -315,10 +316,10 @@ fn encode_keys(
     })
 }
 
-fn range_ends_error(error: read_key::RangeError) -> Status {
+fn range_ends_error(error: RangeKeyError) -> Status {
     match error {
-        read_key::RangeError::NoSortKey { .. } => FieldError::new("table", error.to_string()).into(),
-        read_key::RangeError::End { end, error: KeysError::Key(wrong) } => {
+        RangeKeyError::NoSortKey { .. } => FieldError::new("table", error.to_string()).into(),
+        RangeKeyError::End { end, error: KeysError::Key(wrong) } => {
             let field = match end {
                 RangeEnd::Partition => "partition",
                 RangeEnd::From => "sort_from",
@@ -326,7 +327,7 @@ fn range_ends_error(error: read_key::RangeError) -> Status {
             };
             FieldError::new(field, wrong.to_string()).into()
         }
-        fault @ read_key::RangeError::End { .. } => status::internal(fault.to_string()),
+        fault @ RangeKeyError::End { .. } => status::internal(fault.to_string()),
     }
 }
 

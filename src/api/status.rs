@@ -100,6 +100,8 @@ pub mod reason {
     pub const BACKEND_REFUSED: &str = "BACKEND_REFUSED";
     /// A record of the control table is damaged.
     pub const CATALOG_DAMAGED: &str = "CATALOG_DAMAGED";
+    /// Keys of the table are written once, and the session would change them.
+    pub const APPEND_ONLY: &str = "APPEND_ONLY";
     /// A stored item does not fit the table's schema.
     pub const ROW_UNDECODABLE: &str = "ROW_UNDECODABLE";
     /// A bug.

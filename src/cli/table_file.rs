@@ -427,6 +427,7 @@ unknown_fields: drop
 ttl_column: until
 coalesce: off
 append_only: true
+write_sharding: { max_shards: 8 }
 show_values_in_outcomes: true
 dynamodb:
   billing_mode: provisioned
@@ -444,6 +445,7 @@ dynamodb:
         assert_eq!(def.key.partition, ["user_id"]);
         assert_eq!(def.key.sort, ["at"]);
         assert_eq!(def.coalesce, Coalesce::Off);
+        assert_eq!(def.write_sharding_max_shards, 8);
         assert!(def.schema.field("tags").unwrap().options.as_set);
         assert_eq!(def.schema.field("score").unwrap().options.default_value.as_deref(), Some("0.5"));
         let printed = print(&def).unwrap();
@@ -451,11 +453,14 @@ dynamodb:
     }
 
     #[test]
-    fn options_for_later_can_be_written_and_printed_too() {
+    fn rarer_options_can_be_written_and_printed_too() {
         let def = one("name: s\nddl: id STRING NOT NULL, n BIGINT NOT NULL, t TIMESTAMP\nkey: id\nsequence_by: n\n\
-                       tombstone_retention: 36h\nwrite_sharding: {max_shards: 8}\nlake: {location: s3://b/x}\n\
+                       tombstone_retention: 36h\nlake: {location: s3://b/x}\n\
                        series: {time_column: t, window: 1h}\n");
         assert_eq!(def.tombstone_retention, Some(Duration::from_secs(36 * 3600)));
+        assert_eq!(one(&print(&def).unwrap()), def);
+        let def = one("name: s\nddl: id STRING NOT NULL, t TIMESTAMP NOT NULL\nkey: {partition: id, sort: t}\n\
+                       append_only: true\nwrite_sharding: {max_shards: 8}\n");
         assert_eq!(one(&print(&def).unwrap()), def);
     }
 

@@ -21,6 +21,7 @@ pub mod modes;
 mod nested;
 pub mod number;
 pub mod plan;
+pub mod range_key;
 pub mod read_key;
 pub mod reject;
 pub mod rows;

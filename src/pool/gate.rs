@@ -1,19 +1,21 @@
 //! A table's gate: what its lanes share to decide whether another attempt may go.
 //!
 //! One lock a table, taken twice per attempt and never across a wait. Behind it are pure parts: the [window](super::window) in
-//! attempts, the [pace](super::pace) in write units, and the [attribution](super::attribution) of throttling. A lane that may
-//! not go is told when to come again, or is called when a place is free; calls are in order, so that no lane starves.
+//! attempts, the [pace](super::pace) in write units, the [attribution](super::attribution) of throttling, and whether it is
+//! [overrun](super::overrun) at all. A lane that may not go is told when to come again, or is called when a place is free; calls are in order, so that no lane starves.
 //!
 //! Invariant: a place is freed exactly once, on every way out: [`Permit`] frees it when dropped. The caller is `lane`.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::attribution::{Attribution, Blame};
+use super::overrun::Overrun;
 use super::pace::Pace;
 use super::window::{Observed, Sign, Window, WindowConfig};
 use crate::limits::BATCH_WRITE_MAX_OPERATIONS;
@@ -40,14 +42,30 @@ struct State {
     window: Window,
     pace: Pace,
     attribution: Attribution,
+    overrun: Overrun,
     in_flight: usize,
     /// Lanes that wait for a place, in order.
     waiting: VecDeque<usize>,
     /// Lanes that were called and have not come yet: a place is kept for each.
     called: Vec<usize>,
+    /// When a lane last had bulk rows to send.
+    bulk_at: Option<Instant>,
     /// Units of an attempt, of late: what a turn is reserved for before the batch is known.
     usual_units: f64,
 }
+
+/// What a lane has to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Kinds {
+    pub(super) interactive: bool,
+    pub(super) bulk: bool,
+}
+
+/// Among bulk rows of other lanes, interactive ones need not wait for their turn so long: as many units as ever are written,
+/// in another order.
+const HEAD_START: Duration = Duration::from_millis(50);
+/// How long bulk rows are remembered.
+const BULK_FOR: Duration = Duration::from_secs(1);
 
 /// A lane's turn that was reserved and not used yet.
 #[derive(Debug, Clone, Copy)]
@@ -130,9 +148,11 @@ impl Gates {
                 window: Window::new(self.window),
                 pace: Pace::new(),
                 attribution: Attribution::new(),
+                overrun: Overrun::default(),
                 in_flight: 0,
                 waiting: VecDeque::new(),
                 called: Vec::new(),
+                bulk_at: None,
                 usual_units: BATCH_WRITE_MAX_OPERATIONS as f64,
             };
             Arc::new(Gate { state: Mutex::new(state), lanes: Arc::clone(&self.lanes) })
@@ -159,8 +179,17 @@ impl Gate {
     }
 
     /// Asks for a lane that has something to send. `turn` is the lane's own, kept from one time to the next.
-    pub(super) fn admit(self: &Arc<Self>, lane: usize, turn: &mut Option<Turn>, now: Instant) -> Admission {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        lane: usize,
+        waiting: Kinds,
+        turn: &mut Option<Turn>,
+        now: Instant,
+    ) -> Admission {
         let mut state = self.state();
+        if waiting.bulk {
+            state.bulk_at = Some(now);
+        }
         let was_called = state.uncall(lane);
         let limit = state.window.limit();
         let is_free = state.in_flight + state.called.len() < limit && (was_called || state.waiting.is_empty());
@@ -178,10 +207,12 @@ impl Gate {
                 *turn.insert(Turn { at: state.pace.reserve(units, now), units, cuts })
             }
         };
-        if reserved.at > now {
+        let among_bulk = state.bulk_at.is_some_and(|at| now.saturating_duration_since(at) <= BULK_FOR);
+        let head_start = if waiting.interactive && among_bulk { HEAD_START } else { Duration::ZERO };
+        if reserved.at > now + head_start {
             // The place is somebody else's meanwhile.
             state.call(&self.lanes);
-            return Admission::Later(reserved.at);
+            return Admission::Later(reserved.at.checked_sub(head_start).unwrap_or(reserved.at));
         }
         *turn = None;
         state.in_flight += 1;
@@ -206,7 +237,7 @@ impl Gate {
     pub(super) fn learn(&self, permit: &Permit, attempted: &Attempted<'_>) -> Lesson {
         let mut state = self.state();
         let Attempted { started, now, items, bytes, units, .. } = *attempted;
-        let mut sign = Sign::Clean;
+        let (mut sign, mut whose) = (Sign::Clean, None);
         match &attempted.result {
             Answer::Answered { throttled, reason } => {
                 state.attribution.note(items, throttled.iter().copied(), now);
@@ -219,22 +250,23 @@ impl Gate {
                 // What was throttled stays spent: given back, it would come again at once, and be throttled again.
                 state.pace.correct(confirmed - expected);
                 state.pace.note(permit.units - expected + confirmed, confirmed, now);
-                if !throttled.is_empty() {
+                let blame = state.attribution.blame(now);
+                let by_table = !throttled.is_empty() && blame == Blame::Table;
+                state.overrun.note(by_table);
+                if by_table && state.overrun.is_on() {
                     let fraction = throttled.len() as f64 / items.max(1) as f64;
-                    sign = match state.attribution.blame(now) {
-                        Blame::Keys => Sign::Nothing,
-                        Blame::Table => {
-                            state.pace.throttled(fraction, permit.units, started, now);
-                            Sign::Throttled(fraction)
-                        }
-                    };
+                    state.pace.throttled(fraction, permit.units, started, now);
+                    sign = Sign::Throttled(fraction);
+                } else if !throttled.is_empty() {
+                    sign = Sign::Nothing;
                 }
+                whose = Some(blame);
             }
             Answer::Silent => sign = Sign::Silent,
             Answer::Other => sign = Sign::Nothing,
         }
         let is_news = state.window.observe(Observed { started, now, bytes, at_limit: permit.at_limit, sign });
-        let blame = if matches!(sign, Sign::Throttled(_)) { Blame::Table } else { Blame::Keys };
+        let blame = whose.unwrap_or(Blame::Keys);
         Lesson { blame, is_news, wants_reason: state.attribution.wants_reason(now) }
     }
 }
@@ -290,7 +322,7 @@ mod tests {
     }
 
     fn go(gate: &Arc<Gate>, lane: usize, now: Instant) -> Option<Permit> {
-        match gate.admit(lane, &mut None, now) {
+        match gate.admit(lane, Kinds::default(), &mut None, now) {
             Admission::Go(permit, _) => Some(permit),
             _ => None,
         }
@@ -342,12 +374,36 @@ mod tests {
         let mut turns = Vec::new();
         for lane in 0..3 {
             let mut turn = None;
-            match gate.admit(lane, &mut turn, now + std::time::Duration::from_millis(1)) {
+            match gate.admit(lane, Kinds::default(), &mut turn, now + std::time::Duration::from_millis(1)) {
                 Admission::Later(at) => turns.push(at),
                 Admission::Go(permit, _) => drop(permit),
                 Admission::Busy => panic!("the window has room"),
             }
         }
         assert!(turns.is_sorted() && turns.len() >= 2, "{turns:?}");
+    }
+
+    #[test]
+    fn an_interactive_row_waits_less_for_its_turn_among_bulk_rows() {
+        let (gate, now) = (gate(8), Instant::now());
+        gate.allow(500);
+        let [interactive, bulk] = [false, true].map(|bulk| Kinds { interactive: !bulk, bulk });
+        let mut turns = [None; 3];
+        // Each attempt is worth 25 ms; the third would have to wait for its turn.
+        let mut waits = Vec::new();
+        for (lane, kinds) in [(0, bulk), (1, bulk), (2, bulk)] {
+            while let Admission::Go(permit, _) = gate.admit(lane, kinds, &mut turns[lane], now) {
+                drop(permit);
+            }
+            waits.push(turns[lane].is_some());
+        }
+        assert_eq!(waits, [true; 3]);
+        assert!(matches!(gate.admit(2, bulk, &mut turns[2], now), Admission::Later(_)));
+        let Admission::Later(at) = gate.admit(2, bulk, &mut turns[2], now) else { panic!("it is not its turn") };
+        match gate.admit(2, interactive, &mut turns[2], now) {
+            Admission::Later(sooner) => assert_eq!(sooner, at - HEAD_START),
+            Admission::Go(..) => assert!(at <= now + HEAD_START),
+            Admission::Busy => panic!("the window has room"),
+        }
     }
 }

@@ -13,7 +13,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::atomic::{AtomicGroup, GroupOutcome};
-use super::gate::{Admission, Gate, Gates, Permit, Turn};
+use super::gate::{Admission, Gate, Gates, Kinds, Permit, Turn};
+use super::heat::{Heat, HeatConfig};
 use super::queue::{Attempt, Call, Part, SlotId, TableQueue, Taken};
 use super::retry::RetryConfig;
 use super::slices::{Slices, Standings};
@@ -61,6 +62,8 @@ pub struct LaneConfig {
     pub(super) called: Arc<Notify>,
     /// All lanes, for groups that concern several; weak, because lanes end when nobody else can send to them.
     pub(super) lanes: Arc<[mpsc::WeakUnboundedSender<LaneMessage>]>,
+    /// Who is told of hot keys.
+    pub(super) heat: Option<HeatConfig>,
 }
 
 impl std::fmt::Debug for dyn Store {
@@ -74,6 +77,8 @@ impl std::fmt::Debug for dyn Store {
 pub struct Lane {
     config: LaneConfig,
     tables: BTreeMap<Arc<str>, TableLane>,
+    /// Of tables with adaptive write shards. A table may be idle for moments and still be hot.
+    heats: BTreeMap<Arc<str>, Heat>,
     slices: Slices,
     attempts: JoinSet<Result<WriteDone, WriteError>>,
     /// What each running attempt carries, also should its task die.
@@ -106,7 +111,12 @@ enum Waits {
     /// Work.
     Nothing,
     /// Its lane's turn.
-    Until(Instant),
+    Until {
+        /// When it comes.
+        turn_at: Instant,
+        /// What it asked for then.
+        asked: Kinds,
+    },
     /// A call from the gate.
     Call,
 }
@@ -134,6 +144,7 @@ impl Lane {
         Self {
             config,
             tables: BTreeMap::new(),
+            heats: BTreeMap::new(),
             slices: Slices::default(),
             attempts: JoinSet::new(),
             running: HashMap::new(),
@@ -199,7 +210,7 @@ impl Lane {
             self.config.instruments.count_rows("dropped", dropped);
             return;
         }
-        let PoolTable { name, coalesce, sequence, max_write_units } = table;
+        let PoolTable { name, coalesce, sequence, max_write_units, max_shards } = table;
         let (bulk, deadline, count) = (owed.session().is_bulk(), owed.deadline(), owed.rows());
         let (retry, gates) = (self.config.retry, &self.config.gates);
         let lane = self.tables.entry(Arc::clone(&name)).or_insert_with(|| TableLane {
@@ -215,6 +226,13 @@ impl Lane {
         lane.queue.set_coalesce(coalesce);
         lane.sequence = sequence;
         lane.gate.allow(max_write_units);
+        if max_shards > 0
+            && let Some(config) = &self.config.heat
+        {
+            let heat =
+                self.heats.entry(Arc::clone(&name)).or_insert_with(|| Heat::new(Arc::clone(&name), config.clone()));
+            heat.note(&rows, max_shards, Instant::now());
+        }
         let (slice, serial) = self.slices.insert(owed, name, memory);
         if let Some(deadline) = deadline {
             self.deadlines.push(Reverse((deadline, slice, serial)));
@@ -364,12 +382,21 @@ impl TableLane {
             self.waits = Waits::Nothing;
             return None;
         }
-        match self.gate.admit(lane, &mut self.turn, now) {
+        let kinds = self.queue.ready_kinds();
+        if let Waits::Until { turn_at, asked } = self.waits
+            && turn_at > now
+            && (asked.interactive || !kinds.interactive)
+        {
+            // Asking again before its turn would take a place and pass it on; two lanes that do so for two tables wake each
+            // other without end. Only interactive rows that have come meanwhile may be worth it.
+            return None;
+        }
+        match self.gate.admit(lane, kinds, &mut self.turn, now) {
             Admission::Go(permit, most_units) => {
                 self.waits = Waits::Nothing;
                 return Some((permit, most_units));
             }
-            Admission::Later(at) => self.waits = Waits::Until(at),
+            Admission::Later(turn_at) => self.waits = Waits::Until { turn_at, asked: kinds },
             Admission::Busy => self.waits = Waits::Call,
         }
         None
@@ -388,7 +415,7 @@ impl TableLane {
         match self.waits {
             // The gate calls.
             Waits::Call => None,
-            Waits::Until(at) => Some(at),
+            Waits::Until { turn_at, .. } => Some(turn_at),
             Waits::Nothing => self.queue.next_wake().into_iter().chain(self.groups.iter().map(|(at, _)| *at)).min(),
         }
     }

@@ -17,11 +17,13 @@ mod attribution;
 mod budget;
 mod fold;
 mod gate;
+pub mod heat;
 pub mod hot_keys;
 pub mod lane;
 pub mod memory;
 mod meter;
 pub mod outcome;
+mod overrun;
 mod pace;
 pub mod queue;
 pub mod retry;
@@ -58,6 +60,8 @@ pub struct PoolConfig {
     pub retry: retry::RetryConfig,
     /// Seed of the lanes' jitter; tests fix it.
     pub seed: u64,
+    /// Who is told of hot keys of tables with adaptive write shards.
+    pub heat: Option<heat::HeatConfig>,
 }
 
 impl PoolConfig {
@@ -68,6 +72,7 @@ impl PoolConfig {
             window: WindowConfig { first: 16, most: 256 },
             retry: retry::RetryConfig::default(),
             seed: fastrand::u64(..),
+            heat: None,
         }
     }
 }
@@ -83,12 +88,14 @@ pub struct PoolTable {
     pub sequence: Option<Arc<SequenceRule>>,
     /// The most write units a second that this process may take; 0 for no such limit.
     pub max_write_units: u64,
+    /// The most write shards that a hot partition key may be given; 0 where their number does not depend on heat.
+    pub max_shards: u32,
 }
 
 impl PoolTable {
     /// A table whose newest row wins, without limits.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), coalesce: true, sequence: None, max_write_units: 0 }
+        Self { name: name.into(), coalesce: true, sequence: None, max_write_units: 0, max_shards: 0 }
     }
 }
 
@@ -142,6 +149,7 @@ impl Pool {
                 gates: Arc::clone(&gates),
                 called: Arc::clone(&calls[index]),
                 lanes: Arc::clone(&lanes),
+                heat: config.heat.clone(),
             });
             let died = died.clone().drop_guard();
             tasks.spawn(async move {

@@ -1,5 +1,6 @@
 //! What a reader promises when the store is slow, throttled, partly broken or out of order.
 
+mod placed;
 mod range;
 
 use std::sync::{Arc, Mutex};

@@ -65,6 +65,11 @@ pub(super) fn validate(table: &TableDef) -> Result<(), SchemaError> {
                 .to_owned(),
         );
     }
+    if table.write_sharding_max_shards > 0 && table.sequence_by.is_some() {
+        return refuse(
+            "`write_sharding` and `sequence_by` cannot be together: the sequence of a row at an older place is not seen".to_owned(),
+        );
+    }
     Ok(())
 }
 
@@ -114,5 +119,9 @@ mod tests {
         let both =
             TableDef { write_shards: 4, write_sharding_max_shards: 4, append_only: true, ..table(&text, &["at"]) };
         assert!(refusal(&both).contains("not both"));
+        let mut ordered = TableDef { write_sharding_max_shards: 4, append_only: true, ..table(&text, &["at"]) };
+        ordered.schema.fields.push(Field::new("version", DataType::Long, false));
+        ordered.sequence_by = Some("version".to_owned());
+        assert!(refusal(&ordered).contains("cannot be together"));
     }
 }

@@ -19,7 +19,8 @@ pub struct Change {
     pub at: Duration,
     /// Write units a second that there are from then on, or that are asked for if those are fewer.
     pub units_per_second: f64,
-    /// After so long what is consumed stays within 10 % of that; `None` where it does not.
+    /// After so long what is consumed stays within 10 % of that, or above it where capacity has grown: the table had saved some.
+    /// `None` where it does not.
     pub converged_after: Option<Duration>,
 }
 
@@ -477,9 +478,13 @@ fn changes(scenario: &Scenario, seconds: &[Second], offered: impl Fn(usize) -> O
         let until = times.get(index + 1).copied().unwrap_or(end).min(end);
         let range = at.as_secs() as usize..(until.as_secs() as usize).min(seconds.len());
         let wanted = |second: usize| offered(second).unwrap_or(f64::INFINITY).min(seconds[second].available_units);
+        let before = range.start.checked_sub(1).map_or(f64::INFINITY, |second| seconds[second].available_units);
+        let has_grown = range.clone().next().is_some_and(|second| seconds[second].available_units > before);
         let away = |second: &usize| {
-            let wanted = wanted(*second);
-            (seconds[*second].consumed_units - wanted).abs() > wanted * CONVERGED
+            let (wanted, consumed) = (wanted(*second), seconds[*second].consumed_units);
+            // More than there is can only be what a table had saved; where capacity has grown, that is no going astray.
+            let is_over = consumed > wanted * (1.0 + CONVERGED) && !has_grown;
+            is_over || consumed < wanted * (1.0 - CONVERGED)
         };
         let first_good = range.clone().rev().find(away).map_or(range.start, |last_away| last_away + 1);
         let converged = first_good < range.end;

@@ -6,36 +6,49 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use forebay::store::embedded::Embedded;
 
-/// A gateway over the embedded store in a folder, on ports that stay the same when it is started again.
+/// A gateway on ports that stay the same when it is started again, over the embedded store in a folder or an endpoint.
 pub struct Served {
     child: Option<Child>,
-    folder: PathBuf,
+    /// `--embedded FOLDER`, say.
+    backend: [String; 2],
     pub listen: SocketAddr,
     pub admin: SocketAddr,
     settings: Vec<(String, String)>,
 }
 
 impl Served {
-    /// Starts it; returns when it can be connected to.
+    /// Starts it over a folder; returns when it can be connected to.
     pub async fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let folder = folder.to_str().expect("UTF-8").to_owned();
+        Self::over(["--embedded".to_owned(), folder], settings).await
+    }
+
+    /// Starts it over a DynamoDB that takes any credentials.
+    pub async fn start_before(endpoint_url: &str, settings: &[(&str, &str)]) -> Self {
+        let credentials = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+        let settings = [settings, &credentials].concat();
+        Self::over(["--endpoint-url".to_owned(), endpoint_url.to_owned()], &settings).await
+    }
+
+    async fn over(backend: [String; 2], settings: &[(&str, &str)]) -> Self {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let (listen, admin) = (free_port(), free_port());
-        let mut served = Self { child: None, folder: folder.to_owned(), listen, admin, settings };
+        let mut served = Self { child: None, backend, listen, admin, settings };
         served.restart().await;
         served
     }
 
-    /// Starts it again on the same folder and ports.
+    /// Starts it again on the same store and ports.
     pub async fn restart(&mut self) {
         assert!(self.child.is_none(), "it still runs");
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-        command.arg("serve").arg("--embedded").arg(&self.folder);
+        command.arg("serve").args(&self.backend);
         command.args(["--listen", &self.listen.to_string(), "--admin", &self.admin.to_string()]);
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -109,9 +122,20 @@ fn exchange(address: SocketAddr, request: &str) -> String {
 /// `id`.
 pub fn versions(folder: &Path, table: &str) -> BTreeMap<String, u64> {
     let embedded = Embedded::start(Some(folder)).expect("nobody else has the folder");
-    let address = embedded.endpoint_url().strip_prefix("http://").and_then(|address| address.parse().ok());
+    let mut found = BTreeMap::new();
+    for item in scan(&embedded.endpoint_url(), table) {
+        let version = item["v"]["N"].as_str().and_then(|number| number.parse().ok());
+        let key = item["id"]["S"].as_str().expect("a key").to_owned();
+        assert!(found.insert(key, version.expect("a version")).is_none(), "a key came twice");
+    }
+    found
+}
+
+/// Every item of a table of the embedded store at this URL, in DynamoDB's JSON.
+pub fn scan(endpoint_url: &str, table: &str) -> Vec<serde_json::Value> {
+    let address = endpoint_url.strip_prefix("http://").and_then(|address| address.parse().ok());
     let address: SocketAddr = address.expect("a plain URL");
-    let (mut found, mut start) = (BTreeMap::new(), serde_json::Value::Null);
+    let (mut found, mut start) = (Vec::new(), serde_json::Value::Null);
     loop {
         let mut body = serde_json::json!({"TableName": table, "ConsistentRead": true});
         if !start.is_null() {
@@ -126,11 +150,8 @@ pub fn versions(folder: &Path, table: &str) -> BTreeMap<String, u64> {
             body.len()
         );
         let page: serde_json::Value = serde_json::from_str(&exchange(address, &request)).expect("JSON");
-        for item in page["Items"].as_array().unwrap_or_else(|| panic!("no page of a scan: {page}")) {
-            let version = item["v"]["N"].as_str().and_then(|number| number.parse().ok());
-            let key = item["id"]["S"].as_str().expect("a key").to_owned();
-            assert!(found.insert(key, version.expect("a version")).is_none(), "a key came twice");
-        }
+        let items = page["Items"].as_array().unwrap_or_else(|| panic!("no page of a scan: {page}"));
+        found.extend(items.iter().cloned());
         start = page["LastEvaluatedKey"].clone();
         if start.is_null() {
             return found;

@@ -131,11 +131,23 @@ pub(in crate::api) async fn open(catalog: &Catalog, open: v1::Open, hash_seed: u
         true => columns.added_to(catalog, &open.table, &terms).await?,
         false => catalog.get(&open.table).await?,
     };
+    if table.def.write_sharding_max_shards > 0 && terms.writes.mode != RowMode::Each(WriteOp::Put) {
+        let message = format!(
+            "the table `{}` has `write_sharding`, so its keys are written once, by PUT: what is stored at an older place could be \
+             neither changed nor seen by a condition",
+            table.def.name
+        );
+        return Err(status::failed_precondition(reason::APPEND_ONLY, format!("table/{}", table.def.name), message));
+    }
     let (plan, form) = columns.compile(&table.def, &terms)?;
     let pool_table = PoolTable {
         coalesce: table.def.coalesce == Coalesce::On,
         sequence: table.def.sequence_by.as_deref().map(|column| sequence_rule(&table.def, column)),
         max_write_units: table.def.max_write_units,
+        max_shards: match table.def.sharding() {
+            Sharding::Adaptive { max_shards } => max_shards,
+            Sharding::None | Sharding::Fixed { .. } => 0,
+        },
         ..PoolTable::new(Arc::clone(&table.dynamodb_table))
     };
     let (validate_only, producer_id, epoch) = (open.validate_only, open.producer_id, open.epoch);

@@ -150,12 +150,17 @@ impl Line {
         }
     }
 
-    /// Takes out the rows that `keep` denies.
-    pub(super) fn retain(&mut self, keep: impl Fn(&Part) -> bool, mut gone: impl FnMut(Part)) {
+    /// Takes out the rows that `keep` denies. `by_sequence`: a row of an atomic group that goes no longer keeps those behind
+    /// it from their places.
+    pub(super) fn retain(&mut self, by_sequence: bool, keep: impl Fn(&Part) -> bool, mut gone: impl FnMut(Part)) {
         let all = self.take(usize::MAX);
         for part in all {
             if keep(&part) {
-                self.push(part);
+                if by_sequence {
+                    self.push_by_sequence(part);
+                } else {
+                    self.push(part);
+                }
             } else {
                 gone(part);
             }
@@ -226,7 +231,7 @@ mod tests {
                     }
                     Step::DropThoseDividedBy(divisor) => {
                         let mut gone = Vec::new();
-                        line.retain(|part| part.row_index % divisor > 0, |part| gone.push(part.row_index));
+                        line.retain(false, |part| part.row_index % divisor > 0, |part| gone.push(part.row_index));
                         let expected: Vec<u32> = model.extract_if(.., |number| *number % divisor == 0).collect();
                         prop_assert_eq!(gone, expected);
                     }

@@ -84,6 +84,7 @@ impl TableQueue {
         let mut emptied = Vec::new();
         for (id, slot) in &mut self.slots {
             slot.waiting.retain(
+                self.rules.sequenced,
                 |part| !may_drop(part, standing(part.slice)),
                 |part| {
                     let why = standing(part.slice);

@@ -1,13 +1,14 @@
-//! The queue's promises, one by one and against a sequential model.
+//! The queue's promises, one by one. Against a sequential model they are checked in `model_tests`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use proptest::prelude::*;
 
 use super::*;
-use crate::store::WriteOp;
+use crate::payload::EncodedRow;
+use crate::pool::{BatchTicket, SessionLink};
+use crate::store::{Span, WriteOp};
 
 /// A row: `number` is its place in the order of arrival, `session` its slice.
 fn row(key: u8, number: u32, session: usize, op: WriteOp) -> Part {
@@ -29,6 +30,25 @@ fn row_of_text(key: &str, number: u32) -> Part {
 
 fn put(key: u8, number: u32) -> Part {
     row(key, number, 0, WriteOp::Put)
+}
+
+/// The same row, with a sequence.
+fn sequenced(part: Part, sequence: u32) -> Part {
+    let key_end = 1 + part.item.key_len as usize;
+    let (head, rest) = part.item.json.split_at(key_end);
+    let start = (key_end + ",\"s\":".len()) as u32;
+    let value = format!("{{\"N\":\"{sequence}\"}}");
+    let span = Span { start, end: start + value.len() as u32 };
+    let json = [head, b",\"s\":", value.as_bytes(), rest].concat();
+    let item = WriteItem { sequence: Some(span), json: Bytes::from(json), ..part.item };
+    Part { item, ..part }
+}
+
+/// A group of one row.
+fn group_of(part: Part) -> Arc<AtomicGroup> {
+    let Part { row_index, item, partition_hash, key_hash, .. } = part;
+    let row = EncodedRow { row_index, item, partition_hash, key_hash, item_bytes: 0 };
+    AtomicGroup::new(&[row], "token".into(), vec![0], &BatchTicket::new(1, SessionLink::new(1, false).0))
 }
 
 /// An attempt, as most tests look at it.
@@ -259,142 +279,17 @@ fn interactive_rows_go_first_and_bulk_rows_still_move() {
     assert_eq!(bulk_before_interactive, 2 * 25, "one batch in eight");
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    Push { key: u8, session: usize, delete: bool },
-    Take,
-    Settle { attempt: prop::sample::Index, outcomes: Vec<u8> },
-    Cancel { session: usize },
-    Wait,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => (0u8..4, 0usize..4, any::<bool>()).prop_map(|(key, session, delete)| Step::Push { key, session, delete }),
-        3 => Just(Step::Take),
-        3 => (any::<prop::sample::Index>(), prop::collection::vec(0u8..12, 4))
-            .prop_map(|(attempt, outcomes)| Step::Settle { attempt, outcomes }),
-        1 => (0usize..4).prop_map(|session| Step::Cancel { session }),
-        2 => Just(Step::Wait),
-    ]
-}
-
-/// The store, as far as the model needs it: what each key holds, and which row wrote it.
-#[derive(Debug, Default)]
-struct Model {
-    /// By key text: the row that wrote last.
-    last_write: HashMap<Vec<u8>, u32>,
-    /// Keys whose dropped rows were applied all the same: a lost answer to a client that then went away.
-    undefined: HashSet<Vec<u8>>,
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
-
-    /// Whatever the order of arrivals, answers, lost answers, refusals and cancellations: every key ends as if the rows
-    /// had been applied one after another, without those that were refused or dropped; and nothing is reported as written
-    /// or superseded that the store does not hold, or hold something newer of.
-    #[test]
-    fn the_fold_equals_a_sequential_model(
-        coalesce in any::<bool>(), steps in prop::collection::vec(step(), 1..80), seed in any::<u64>(),
-    ) {
-        let mut bench = Bench::new(coalesce);
-        bench.rng = fastrand::Rng::with_seed(seed);
-        let mut model = Model::default();
-        let mut rows: Vec<Part> = Vec::new();
-        let mut flying: Vec<Batch> = Vec::new();
-        let mut applied: HashSet<u32> = HashSet::new();
-        let mut fate: HashMap<u32, char> = HashMap::new();
-
-        let settle = |bench: &mut Bench, batch: Batch, outcomes: &[u8], model: &mut Model, rows: &[Part],
-                          applied: &mut HashSet<u32>, fate: &mut HashMap<u32, char>| {
-            for (position, (slot, item)) in batch.slots.iter().zip(&batch.items).enumerate() {
-                let key = item.key_text().to_vec();
-                // The item carries no number when it deletes; the slot knows which row it is.
-                let sent = bench.queue.slots[*slot].in_flight.last().unwrap().row_index;
-                let outcome = match outcomes[position % outcomes.len()] {
-                    0 | 1 => ItemOutcome::Retry,
-                    2 => {
-                        // Applied, but the answer was lost.
-                        applied.insert(sent);
-                        model.last_write.insert(key.clone(), sent);
-                        ItemOutcome::Retry
-                    }
-                    3 => ItemOutcome::Refused,
-                    4 => ItemOutcome::Alone,
-                    _ => {
-                        applied.insert(sent);
-                        model.last_write.insert(key.clone(), sent);
-                        ItemOutcome::Confirmed
-                    }
-                };
-                let from = bench.reports.len();
-                bench.settle(*slot, outcome);
-                for &(letter, number) in &bench.reports[from..] {
-                    match letter {
-                        'C' => assert_eq!(model.last_write.get(&key), Some(&number)),
-                        'S' => assert!(model.last_write[&key] > number, "superseded by an older row"),
-                        'D' | 'R' if applied.contains(&number) => { model.undefined.insert(key.clone()); }
-                        _ => {}
-                    }
-                }
-            }
-            for &(letter, number) in &bench.reports {
-                assert!(fate.insert(number, letter).is_none_or(|_| false), "row {number} has two outcomes");
-            }
-            bench.reports.clear();
-            let _ = rows;
-        };
-
-        for step in &steps {
-            match step {
-                Step::Push { key, session, delete } if !bench.dead.contains(session) => {
-                    let op = if *delete { WriteOp::Delete } else { WriteOp::Put };
-                    let part = row(*key, rows.len() as u32, *session, op);
-                    rows.push(part.clone());
-                    bench.queue.push(part);
-                }
-                Step::Push { .. } => {}
-                Step::Take => flying.extend(bench.try_take()),
-                Step::Settle { attempt, outcomes } if !flying.is_empty() => {
-                    let batch = flying.swap_remove(attempt.index(flying.len()));
-                    settle(&mut bench, batch, outcomes, &mut model, &rows, &mut applied, &mut fate);
-                }
-                Step::Settle { .. } => {}
-                Step::Cancel { session } => {
-                    bench.cancel(*session);
-                    for (_, number) in std::mem::take(&mut bench.reports) {
-                        if applied.contains(&number) {
-                            model.undefined.insert(rows[number as usize].item.key_text().to_vec());
-                        }
-                        assert!(fate.insert(number, 'D').is_none());
-                    }
-                }
-                Step::Wait => bench.now += Duration::from_secs(3),
-            }
-            let in_queue = rows.len() - fate.len();
-            prop_assert_eq!(bench.queue.rows(), in_queue, "rows are counted");
-        }
-        // In the end everything is answered.
-        loop {
-            bench.now += Duration::from_secs(3);
-            flying.extend(bench.try_take());
-            let Some(batch) = flying.pop() else { break };
-            settle(&mut bench, batch, &[9], &mut model, &rows, &mut applied, &mut fate);
-        }
-
-        prop_assert_eq!(bench.queue.rows(), 0);
-        prop_assert_eq!(fate.len(), rows.len(), "every row has an outcome");
-        for (key, holds) in &model.last_write {
-            if model.undefined.contains(key) {
-                continue;
-            }
-            let of_key = rows.iter().filter(|row| row.item.key_text() == &key[..]);
-            let effective = of_key.filter(|row| matches!(fate[&row.row_index], 'C' | 'S'));
-            prop_assert_eq!(effective.map(|row| row.row_index).max(), Some(*holds), "the newest row that counts");
-        }
-        if !coalesce {
-            prop_assert!(!fate.values().any(|&letter| letter == 'S'), "nothing folds");
-        }
-    }
+#[test]
+fn rows_behind_a_group_that_goes_find_their_places_by_sequence() {
+    let mut bench = Bench { queue: TableQueue::new(true, true, RetryConfig::default()), ..Bench::new(true) };
+    let group = group_of(row(1, 9, 7, WriteOp::Put));
+    bench.queue.push(sequenced(put(1, 0), 30));
+    bench.queue.push(Part { group: Some(group), ..sequenced(row(1, 9, 7, WriteOp::Put), 31) });
+    bench.queue.push(sequenced(put(1, 1), 20));
+    bench.cancel(7);
+    assert_eq!(bench.reports, [('D', 9)]);
+    let batch = bench.take();
+    assert_eq!(numbers(&batch), ["0"], "20 came later, and stands for nothing");
+    bench.settle(batch.slots[0], ItemOutcome::Confirmed);
+    assert_eq!(bench.reports[1..], [('S', 1), ('C', 0)]);
 }

@@ -201,7 +201,8 @@ fn throttling_with_a_reason_a_missing_table_and_refused_access_are_as_the_schedu
 
 #[test]
 fn whoever_watches_sees_writes_in_the_order_in_which_they_took_effect() {
-    struct Seen(Arc<std::sync::Mutex<Vec<(Vec<u8>, bool)>>>);
+    type Writes = Vec<(Vec<u8>, bool)>;
+    struct Seen(Arc<std::sync::Mutex<Writes>>);
     impl Observer for Seen {
         fn applied(&mut self, applied: &Applied<'_>) {
             self.0.lock().unwrap().push((applied.item.key_text().to_vec(), applied.heard_at.is_some()));
