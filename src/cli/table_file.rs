@@ -453,11 +453,14 @@ dynamodb:
     }
 
     #[test]
-    fn options_for_later_can_be_written_and_printed_too() {
+    fn rarer_options_can_be_written_and_printed_too() {
         let def = one("name: s\nddl: id STRING NOT NULL, n BIGINT NOT NULL, t TIMESTAMP\nkey: id\nsequence_by: n\n\
                        tombstone_retention: 36h\nlake: {location: s3://b/x}\n\
                        series: {time_column: t, window: 1h}\n");
         assert_eq!(def.tombstone_retention, Some(Duration::from_secs(36 * 3600)));
+        assert_eq!(one(&print(&def).unwrap()), def);
+        let def = one("name: s\nddl: id STRING NOT NULL, t TIMESTAMP NOT NULL\nkey: {partition: id, sort: t}\n\
+                       append_only: true\nwrite_sharding: {max_shards: 8}\n");
         assert_eq!(one(&print(&def).unwrap()), def);
     }
 

@@ -1,8 +1,8 @@
 //! A table's gate: what its lanes share to decide whether another attempt may go.
 //!
 //! One lock a table, taken twice per attempt and never across a wait. Behind it are pure parts: the [window](super::window) in
-//! attempts, the [pace](super::pace) in write units, and the [attribution](super::attribution) of throttling. A lane that may
-//! not go is told when to come again, or is called when a place is free; calls are in order, so that no lane starves.
+//! attempts, the [pace](super::pace) in write units, the [attribution](super::attribution) of throttling, and whether it is
+//! [overrun](super::overrun) at all. A lane that may not go is told when to come again, or is called when a place is free; calls are in order, so that no lane starves.
 //!
 //! Invariant: a place is freed exactly once, on every way out: [`Permit`] frees it when dropped. The caller is `lane`.
 
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::attribution::{Attribution, Blame};
+use super::overrun::Overrun;
 use super::pace::Pace;
 use super::window::{Observed, Sign, Window, WindowConfig};
 use crate::limits::BATCH_WRITE_MAX_OPERATIONS;
@@ -41,6 +42,7 @@ struct State {
     window: Window,
     pace: Pace,
     attribution: Attribution,
+    overrun: Overrun,
     in_flight: usize,
     /// Lanes that wait for a place, in order.
     waiting: VecDeque<usize>,
@@ -146,6 +148,7 @@ impl Gates {
                 window: Window::new(self.window),
                 pace: Pace::new(),
                 attribution: Attribution::new(),
+                overrun: Overrun::default(),
                 in_flight: 0,
                 waiting: VecDeque::new(),
                 called: Vec::new(),
@@ -234,7 +237,7 @@ impl Gate {
     pub(super) fn learn(&self, permit: &Permit, attempted: &Attempted<'_>) -> Lesson {
         let mut state = self.state();
         let Attempted { started, now, items, bytes, units, .. } = *attempted;
-        let mut sign = Sign::Clean;
+        let (mut sign, mut whose) = (Sign::Clean, None);
         match &attempted.result {
             Answer::Answered { throttled, reason } => {
                 state.attribution.note(items, throttled.iter().copied(), now);
@@ -247,22 +250,23 @@ impl Gate {
                 // What was throttled stays spent: given back, it would come again at once, and be throttled again.
                 state.pace.correct(confirmed - expected);
                 state.pace.note(permit.units - expected + confirmed, confirmed, now);
-                if !throttled.is_empty() {
+                let blame = state.attribution.blame(now);
+                let by_table = !throttled.is_empty() && blame == Blame::Table;
+                state.overrun.note(by_table);
+                if by_table && state.overrun.is_on() {
                     let fraction = throttled.len() as f64 / items.max(1) as f64;
-                    sign = match state.attribution.blame(now) {
-                        Blame::Keys => Sign::Nothing,
-                        Blame::Table => {
-                            state.pace.throttled(fraction, permit.units, started, now);
-                            Sign::Throttled(fraction)
-                        }
-                    };
+                    state.pace.throttled(fraction, permit.units, started, now);
+                    sign = Sign::Throttled(fraction);
+                } else if !throttled.is_empty() {
+                    sign = Sign::Nothing;
                 }
+                whose = Some(blame);
             }
             Answer::Silent => sign = Sign::Silent,
             Answer::Other => sign = Sign::Nothing,
         }
         let is_news = state.window.observe(Observed { started, now, bytes, at_limit: permit.at_limit, sign });
-        let blame = if matches!(sign, Sign::Throttled(_)) { Blame::Table } else { Blame::Keys };
+        let blame = whose.unwrap_or(Blame::Keys);
         Lesson { blame, is_news, wants_reason: state.attribution.wants_reason(now) }
     }
 }

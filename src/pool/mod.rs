@@ -23,6 +23,7 @@ pub mod lane;
 pub mod memory;
 mod meter;
 pub mod outcome;
+mod overrun;
 mod pace;
 pub mod queue;
 pub mod retry;

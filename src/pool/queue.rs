@@ -478,4 +478,6 @@ impl Part {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;

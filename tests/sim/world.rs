@@ -82,7 +82,7 @@ impl World {
         let gateway = |spec: &PoolSpec| {
             let instruments = Arc::new(Instruments::new());
             let PoolSpec { lanes, window, memory_bytes, seed } = *spec;
-            let config = PoolConfig { lanes, window, retry: RetryConfig::default(), seed };
+            let config = PoolConfig { lanes, window, retry: RetryConfig::default(), seed, heat: None };
             let (pool, tasks) = Pool::start(&config, &wrapped, &instruments);
             let memory = MemoryBudget::new(memory_bytes, Arc::clone(&instruments));
             Gateway { pool, memory, memory_bytes, instruments, tasks }
