@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::sync::Notify;
@@ -48,24 +47,9 @@ struct State {
     waiting: VecDeque<usize>,
     /// Lanes that were called and have not come yet: a place is kept for each.
     called: Vec<usize>,
-    /// When a lane last had bulk rows to send.
-    bulk_at: Option<Instant>,
     /// Units of an attempt, of late: what a turn is reserved for before the batch is known.
     usual_units: f64,
 }
-
-/// What a lane has to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Kinds {
-    pub(super) interactive: bool,
-    pub(super) bulk: bool,
-}
-
-/// Among bulk rows of other lanes, interactive ones need not wait for their turn so long: as many units as ever are written,
-/// in another order.
-const HEAD_START: Duration = Duration::from_millis(50);
-/// How long bulk rows are remembered.
-const BULK_FOR: Duration = Duration::from_secs(1);
 
 /// A lane's turn that was reserved and not used yet.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +136,6 @@ impl Gates {
                 in_flight: 0,
                 waiting: VecDeque::new(),
                 called: Vec::new(),
-                bulk_at: None,
                 usual_units: BATCH_WRITE_MAX_OPERATIONS as f64,
             };
             Arc::new(Gate { state: Mutex::new(state), lanes: Arc::clone(&self.lanes) })
@@ -179,17 +162,8 @@ impl Gate {
     }
 
     /// Asks for a lane that has something to send. `turn` is the lane's own, kept from one time to the next.
-    pub(super) fn admit(
-        self: &Arc<Self>,
-        lane: usize,
-        waiting: Kinds,
-        turn: &mut Option<Turn>,
-        now: Instant,
-    ) -> Admission {
+    pub(super) fn admit(self: &Arc<Self>, lane: usize, turn: &mut Option<Turn>, now: Instant) -> Admission {
         let mut state = self.state();
-        if waiting.bulk {
-            state.bulk_at = Some(now);
-        }
         let was_called = state.uncall(lane);
         let limit = state.window.limit();
         let is_free = state.in_flight + state.called.len() < limit && (was_called || state.waiting.is_empty());
@@ -207,12 +181,10 @@ impl Gate {
                 *turn.insert(Turn { at: state.pace.reserve(units, now), units, cuts })
             }
         };
-        let among_bulk = state.bulk_at.is_some_and(|at| now.saturating_duration_since(at) <= BULK_FOR);
-        let head_start = if waiting.interactive && among_bulk { HEAD_START } else { Duration::ZERO };
-        if reserved.at > now + head_start {
+        if reserved.at > now {
             // The place is somebody else's meanwhile.
             state.call(&self.lanes);
-            return Admission::Later(reserved.at.checked_sub(head_start).unwrap_or(reserved.at));
+            return Admission::Later(reserved.at);
         }
         *turn = None;
         state.in_flight += 1;
@@ -252,11 +224,10 @@ impl Gate {
                 state.pace.note(permit.units - expected + confirmed, confirmed, now);
                 let blame = state.attribution.blame(now);
                 let by_table = !throttled.is_empty() && blame == Blame::Table;
-                let after_cut = state.pace.has_just_cut(started);
-                state.overrun.note(by_table, after_cut);
-                if by_table && state.overrun.is_on() {
+                state.overrun.note(by_table);
+                if by_table && state.overrun.is_on(now) {
                     let fraction = throttled.len() as f64 / items.max(1) as f64;
-                    state.pace.throttled(fraction, permit.units, started, now);
+                    state.cut(fraction, permit.units, started, now);
                     sign = Sign::Throttled(fraction);
                 } else if !throttled.is_empty() {
                     sign = Sign::Nothing;
@@ -296,6 +267,17 @@ impl Drop for Permit {
 }
 
 impl State {
+    /// Cuts the ceiling for an attempt that was throttled; or gives it back, where cutting does not help.
+    fn cut(&mut self, fraction: f64, units: f64, started: Instant, now: Instant) {
+        let before = self.pace.learnt_ceiling();
+        if self.pace.throttled(fraction, units, started, now)
+            && let Some(after) = self.pace.learnt_ceiling()
+            && let Some(given_back) = self.overrun.cut(before, after, now)
+        {
+            self.pace.give_back(given_back, now);
+        }
+    }
+
     fn uncall(&mut self, lane: usize) -> bool {
         let before = self.called.len();
         self.called.retain(|called| *called != lane);
@@ -323,7 +305,7 @@ mod tests {
     }
 
     fn go(gate: &Arc<Gate>, lane: usize, now: Instant) -> Option<Permit> {
-        match gate.admit(lane, Kinds::default(), &mut None, now) {
+        match gate.admit(lane, &mut None, now) {
             Admission::Go(permit, _) => Some(permit),
             _ => None,
         }
@@ -375,36 +357,12 @@ mod tests {
         let mut turns = Vec::new();
         for lane in 0..3 {
             let mut turn = None;
-            match gate.admit(lane, Kinds::default(), &mut turn, now + std::time::Duration::from_millis(1)) {
+            match gate.admit(lane, &mut turn, now + std::time::Duration::from_millis(1)) {
                 Admission::Later(at) => turns.push(at),
                 Admission::Go(permit, _) => drop(permit),
                 Admission::Busy => panic!("the window has room"),
             }
         }
         assert!(turns.is_sorted() && turns.len() >= 2, "{turns:?}");
-    }
-
-    #[test]
-    fn an_interactive_row_waits_less_for_its_turn_among_bulk_rows() {
-        let (gate, now) = (gate(8), Instant::now());
-        gate.allow(500);
-        let [interactive, bulk] = [false, true].map(|bulk| Kinds { interactive: !bulk, bulk });
-        let mut turns = [None; 3];
-        // Each attempt is worth 25 ms; the third would have to wait for its turn.
-        let mut waits = Vec::new();
-        for (lane, kinds) in [(0, bulk), (1, bulk), (2, bulk)] {
-            while let Admission::Go(permit, _) = gate.admit(lane, kinds, &mut turns[lane], now) {
-                drop(permit);
-            }
-            waits.push(turns[lane].is_some());
-        }
-        assert_eq!(waits, [true; 3]);
-        assert!(matches!(gate.admit(2, bulk, &mut turns[2], now), Admission::Later(_)));
-        let Admission::Later(at) = gate.admit(2, bulk, &mut turns[2], now) else { panic!("it is not its turn") };
-        match gate.admit(2, interactive, &mut turns[2], now) {
-            Admission::Later(sooner) => assert_eq!(sooner, at - HEAD_START),
-            Admission::Go(..) => assert!(at <= now + HEAD_START),
-            Admission::Busy => panic!("the window has room"),
-        }
     }
 }

@@ -13,7 +13,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::atomic::{AtomicGroup, GroupOutcome};
-use super::gate::{Admission, Gate, Gates, Kinds, Permit, Turn};
+use super::gate::{Admission, Gate, Gates, Permit, Turn};
 use super::heat::{Heat, HeatConfig};
 use super::queue::{Attempt, Call, Part, SlotId, TableQueue, Taken};
 use super::retry::RetryConfig;
@@ -111,12 +111,7 @@ enum Waits {
     /// Work.
     Nothing,
     /// Its lane's turn.
-    Until {
-        /// When it comes.
-        turn_at: Instant,
-        /// What it asked for then.
-        asked: Kinds,
-    },
+    Until(Instant),
     /// A call from the gate.
     Call,
 }
@@ -382,21 +377,17 @@ impl TableLane {
             self.waits = Waits::Nothing;
             return None;
         }
-        let kinds = self.queue.ready_kinds();
-        if let Waits::Until { turn_at, asked } = self.waits
-            && turn_at > now
-            && (asked.interactive || !kinds.interactive)
-        {
+        if matches!(self.waits, Waits::Until(at) if at > now) {
             // Asking again before its turn would take a place and pass it on; two lanes that do so for two tables wake each
-            // other without end. Only interactive rows that have come meanwhile may be worth it.
+            // other without end.
             return None;
         }
-        match self.gate.admit(lane, kinds, &mut self.turn, now) {
+        match self.gate.admit(lane, &mut self.turn, now) {
             Admission::Go(permit, most_units) => {
                 self.waits = Waits::Nothing;
                 return Some((permit, most_units));
             }
-            Admission::Later(turn_at) => self.waits = Waits::Until { turn_at, asked: kinds },
+            Admission::Later(at) => self.waits = Waits::Until(at),
             Admission::Busy => self.waits = Waits::Call,
         }
         None
@@ -415,7 +406,7 @@ impl TableLane {
         match self.waits {
             // The gate calls.
             Waits::Call => None,
-            Waits::Until { turn_at, .. } => Some(turn_at),
+            Waits::Until(at) => Some(at),
             Waits::Nothing => self.queue.next_wake().into_iter().chain(self.groups.iter().map(|(at, _)| *at)).min(),
         }
     }

@@ -1,43 +1,86 @@
-//! Whether a table is overrun, or throttles now and then whatever is asked of it. Pure. The caller is `gate`.
+//! Whether a table is overrun, or throttles now and then whatever is asked of it. Pure; time is passed in. The caller is `gate`.
 //!
-//! A table whose capacity is used up throttles one attempt after another, until less is asked of it. But another writer
-//! without manners may take a share of it, or something between throttle a call now and then: such throttling does not end when less
-//! is asked, and a ceiling that fell with each of them would fall to nothing while nearly everything gets through. So the
-//! share of throttled attempts of late is held against what is usual for the table: what is throttled even right after a cut,
-//! when a table that was overrun has room.
+//! A table whose capacity is used up throttles until less is asked of it: a cut or two of the ceiling, and it is quiet for
+//! seconds. But another writer without manners may have a share of it, or something between throttle a call now and then: such
+//! throttling does not end when less is asked, and a ceiling that is cut each time falls to nothing while nearly everything
+//! gets through. So cuts that follow each other are looked at together: where they took much and yet few attempts were
+//! throttled all the while, they were in vain. Then the ceiling is given back, and for a while only a table that throttles
+//! most of what comes counts as overrun.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// The weight of an attempt in the share of late.
 const LATE: f64 = 1.0 / 8.0;
-/// The weight of an attempt in what is usual.
-const USUAL: f64 = 1.0 / 100.0;
-/// Above so many times what is usual,
-const TIMES: f64 = 3.0;
-/// and so much, it is overrun: where nothing is usual, by the first throttled attempt.
-const MARGIN: f64 = 0.1;
-/// Above this share it is overrun, however usual that is.
-const ALWAYS: f64 = 0.5;
+/// While cuts are known to be in vain, a table is overrun above this share of throttled attempts.
+const MOST: f64 = 0.4;
+/// So long that is remembered.
+const IN_VAIN_FOR: Duration = Duration::from_secs(60);
+/// Cuts no further apart than this belong together: a table that has room after a cut is quiet for longer.
+const TOGETHER: Duration = Duration::from_secs(3);
+/// How long it takes to find the first ceiling.
+const FINDING: Duration = Duration::from_secs(5);
+/// Cuts that leave less than this of the ceiling took much,
+const MUCH: f64 = 0.5;
+/// and were in vain where no more than this share of the attempts was throttled meanwhile,
+const FEW: f64 = 0.15;
+/// of at least so many.
+const ATTEMPTS: u32 = 60;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Overrun {
     late: f64,
-    usual: f64,
+    series: Option<Series>,
+    in_vain_until: Option<Instant>,
+}
+
+/// Cuts that follow each other.
+#[derive(Debug, Clone, Copy)]
+struct Series {
+    /// The ceiling before the first, in units a second; 0 while the first ceiling is still being found, which takes much.
+    from: f64,
+    began_at: Instant,
+    last_at: Instant,
+    attempts: u32,
+    throttled: u32,
 }
 
 impl Overrun {
-    /// An attempt was answered; whether it was throttled, if only in part, for want of the table's capacity, and whether it went
-    /// right after a cut.
-    pub(super) fn note(&mut self, throttled: bool, after_cut: bool) {
-        let sign = f64::from(u8::from(throttled));
-        self.late += LATE * (sign - self.late);
-        if after_cut {
-            self.usual += USUAL * (sign - self.usual);
+    /// An attempt was answered; whether it was throttled, if only in part, for want of the table's capacity.
+    pub(super) fn note(&mut self, throttled: bool) {
+        self.late += LATE * (f64::from(u8::from(throttled)) - self.late);
+        if let Some(series) = &mut self.series {
+            series.attempts += 1;
+            series.throttled += u32::from(throttled);
         }
     }
 
-    /// Whether it is overrun.
-    pub(super) fn is_on(&self) -> bool {
-        self.late > (TIMES * self.usual + MARGIN).min(ALWAYS)
+    /// Whether a throttled attempt is a sign that the table is overrun.
+    pub(super) fn is_on(&self, now: Instant) -> bool {
+        self.in_vain_until.is_none_or(|until| now >= until) || self.late > MOST
+    }
+
+    /// The ceiling was cut; there was none before the first time. The one to give back, where that was in vain, and the cuts
+    /// before it.
+    pub(super) fn cut(&mut self, before: Option<f64>, after: f64, now: Instant) -> Option<f64> {
+        let of_now = Series { from: before.unwrap_or(0.0), began_at: now, last_at: now, attempts: 0, throttled: 0 };
+        let series = self.series.get_or_insert(of_now);
+        let is_quiet = now.saturating_duration_since(series.last_at) > TOGETHER;
+        let is_found = series.from == 0.0 && now.saturating_duration_since(series.began_at) > FINDING;
+        if is_quiet || is_found {
+            *series = of_now;
+        }
+        series.last_at = now;
+        let Series { from, attempts, throttled, .. } = *series;
+        let took_much = after < from * MUCH;
+        if !took_much || attempts < ATTEMPTS || f64::from(throttled) > f64::from(attempts) * FEW {
+            return None;
+        }
+        self.series = None;
+        self.in_vain_until = Some(now + IN_VAIN_FOR);
+        Some(from)
     }
 }
 
@@ -45,33 +88,47 @@ impl Overrun {
 mod tests {
     use super::*;
 
-    /// How many of the throttled attempts were a sign of a table that is overrun.
-    fn signs(attempts: impl IntoIterator<Item = bool>) -> (u32, u32) {
-        let mut overrun = Overrun::default();
-        let (mut signs, mut throttled) = (0, 0);
-        for attempt in attempts {
-            overrun.note(attempt, true);
-            throttled += u32::from(attempt);
-            signs += u32::from(attempt && overrun.is_on());
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Attempts every 25 ms of which `throttled` says; each sign cuts a tenth. The ceiling in the end, of 1 in the beginning,
+    /// and how many were signs.
+    fn ceiling_after(attempts: u32, mut throttled: impl FnMut(u32, f64) -> bool) -> (f64, u32) {
+        let (mut overrun, mut now, mut ceiling, mut signs) = (Overrun::default(), Instant::now(), 1.0, 0);
+        for attempt in 0..attempts {
+            now += 25 * MS;
+            let throttled = throttled(attempt, ceiling);
+            overrun.note(throttled);
+            if throttled && overrun.is_on(now) {
+                signs += 1;
+                let before = ceiling;
+                ceiling *= 0.9;
+                ceiling = overrun.cut(Some(before), ceiling, now).unwrap_or(ceiling);
+            }
         }
-        (signs, throttled)
+        (ceiling, signs)
     }
 
     #[test]
-    fn a_share_that_is_always_throttled_is_no_overrun() {
-        for percent in [5, 10, 20] {
+    fn a_share_that_is_always_throttled_does_not_take_the_ceiling_down() {
+        for percent in [2, 5, 10] {
             let mut rng = fastrand::Rng::with_seed(percent);
-            let (signs, throttled) = signs((0..20_000).map(|_| rng.u64(..100) < percent));
-            assert!(f64::from(signs) < 0.1 * f64::from(throttled), "{percent} %: {signs} of {throttled}");
+            let (ceiling, _) = ceiling_after(2_000, |_, _| rng.u64(..100) < percent);
+            assert!(ceiling > 0.4, "{percent} %: {ceiling}");
         }
     }
 
     #[test]
-    fn one_throttled_attempt_after_another_is_one() {
-        let run = |throttled: usize| (0..200).map(|_| false).chain((0..throttled).map(|_| true));
-        assert_eq!(signs(run(1)), (1, 1));
-        assert_eq!(signs(run(2)), (2, 2));
-        let always = (0..10_000).map(|_| true);
-        assert_eq!(signs(always), (10_000, 10_000), "however usual it is");
+    fn a_table_with_less_than_before_is_followed_down() {
+        for capacity in [0.5, 0.1] {
+            let (ceiling, _) = ceiling_after(400, |_, ceiling| ceiling > capacity);
+            assert!((capacity * 0.85..=capacity).contains(&ceiling), "{capacity}: {ceiling}");
+        }
+    }
+
+    #[test]
+    fn a_table_that_gives_nothing_is_overrun_even_where_cuts_were_in_vain_before() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let (ceiling, _) = ceiling_after(1_000, |attempt, _| attempt > 900 || rng.u64(..100) < 5);
+        assert!(ceiling < 0.1, "{ceiling}");
     }
 }

@@ -130,10 +130,24 @@ impl Pace {
         self.cuts
     }
 
-    /// Whether an attempt that began at `started` went when a cut had just done its work: nothing should be throttled then.
-    pub(super) fn has_just_cut(&self, started: Instant) -> bool {
-        let since = self.learnt.as_ref().map(|learnt| started.saturating_duration_since(learnt.cut_at));
-        since.is_some_and(|since| since > SETTLES_IN && since <= HOLD + SETTLES_IN)
+    /// The ceiling that was learnt, whatever the owner allows.
+    pub(super) fn learnt_ceiling(&self) -> Option<f64> {
+        self.learnt.as_ref().map(Learnt::rate)
+    }
+
+    /// The cuts to here were in vain: the ceiling is what it was.
+    pub(super) fn give_back(&mut self, ceiling: f64, now: Instant) {
+        self.learnt = Some(Learnt {
+            floor: ceiling,
+            known: ceiling,
+            hold: Duration::ZERO,
+            cut_at: now,
+            grown_for: Duration::ZERO,
+            seen_at: now,
+        });
+        self.anchor = None;
+        self.full_at = None;
+        self.cuts = self.cuts.wrapping_add(1);
     }
 
     /// Takes a turn for so many units: when it may go.
@@ -177,10 +191,13 @@ impl Pace {
         let rate = self.learnt.as_ref().map_or_else(|| self.tried.per_second(now), Learnt::rate);
         let known = self.learnt.as_ref().map_or(rate, |learnt| learnt.known);
         let (floor, known, hold) = if confirmed > 0.0 {
-            let proportional = rate * (1.0 - fraction.clamp(0.0, 1.0)) * KEPT;
+            // Where there was no ceiling, what was tried is no measure of what there is.
+            let of_rate = if self.learnt.is_some() { 1.0 - fraction.clamp(0.0, 1.0) } else { 0.0 };
+            let proportional = rate * of_rate * KEPT;
             // The pause after a cut must not look like a table that gives less: then only the share of what was tried counts.
             let has_paused = self.learnt.as_ref().is_some_and(|learnt| now - learnt.cut_at < SETTLES_IN);
-            let given = if has_paused { rate * confirmed / self.tried.per_second(now).max(confirmed) } else { confirmed };
+            let given =
+                if has_paused { rate * confirmed / self.tried.per_second(now).max(confirmed) } else { confirmed };
             let floor = proportional.max(given * DEEPEST_CUT).min(rate * KEPT).max(FLOOR_UNITS_PER_SECOND);
             let known = self.known_after(floor, now);
             (floor, known, if known > floor { Duration::ZERO } else { HOLD })

@@ -22,7 +22,6 @@ use tokio::time::Instant;
 use super::atomic::{AtomicGroup, GroupOutcome};
 use super::budget::RetryBudget;
 use super::fold::{self, Fold, FoldRules};
-use super::gate::Kinds;
 use super::outcome::RowFate;
 use super::retry::RetryConfig;
 use crate::limits::{BATCH_WRITE_MAX_BYTES, BATCH_WRITE_MAX_OPERATIONS, WRITE_UNIT_BYTES};
@@ -256,12 +255,6 @@ impl TableQueue {
     pub fn has_work(&mut self, now: Instant) -> bool {
         self.wake(now);
         !self.is_resting(now) && !self.ready.is_empty()
-    }
-
-    /// What is ready, about: a key that has become urgent may still count as bulk, too.
-    pub(super) fn ready_kinds(&self) -> Kinds {
-        let [interactive, bulk] = [false, true].map(|bulk| self.ready.has(bulk));
-        Kinds { interactive, bulk }
     }
 
     /// What goes next, if anything may go now: of about so many units at the most, but always an item.

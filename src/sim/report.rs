@@ -137,6 +137,8 @@ pub struct Report {
     pub expect: Expect,
 }
 
+/// Rates are means over so many seconds: in one of them a job may use what its table has saved in those before.
+const CONVERGED_OVER: usize = 5;
 /// Within this share of the capacity, a rate has converged.
 const CONVERGED: f64 = 0.1;
 
@@ -289,7 +291,8 @@ fn changes(scenario: &Scenario, seconds: &[Second], offered: impl Fn(usize) -> O
         let before = range.start.checked_sub(1).map_or(f64::INFINITY, |second| seconds[second].available_units);
         let has_grown = range.clone().next().is_some_and(|second| seconds[second].available_units > before);
         let away = |second: &usize| {
-            let (wanted, consumed) = (wanted(*second), seconds[*second].consumed_units);
+            let (wanted, window) = (wanted(*second), &seconds[*second..(*second + CONVERGED_OVER).min(range.end)]);
+            let consumed = window.iter().map(|second| second.consumed_units).sum::<f64>() / window.len() as f64;
             // More than there is can only be what a table had saved; where capacity has grown, that is no going astray.
             let is_over = consumed > wanted * (1.0 + CONVERGED) && !has_grown;
             is_over || consumed < wanted * (1.0 - CONVERGED)

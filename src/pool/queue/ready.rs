@@ -85,11 +85,6 @@ impl Ready {
         self.queues.iter().map(VecDeque::len).sum()
     }
 
-    /// Whether there are keys of a priority.
-    pub(super) fn has(&self, bulk: bool) -> bool {
-        [false, true].into_iter().any(|alone| !self.queues[Class { bulk, alone }.index()].is_empty())
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.queues.iter().all(VecDeque::is_empty)
     }
