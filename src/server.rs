@@ -143,7 +143,7 @@ impl Gateway {
         tokio::spawn(catalog.shards().clone().refresh_loop(shutdown.token()));
         let (reports, hot_keys) = mpsc::channel(HOT_REPORTS);
         // Ends with the lanes.
-        tokio::spawn(catalog.shards().clone().widen_hot(hot_keys));
+        tokio::spawn(catalog.shards().clone().widen_hot(hot_keys, Arc::clone(&instruments)));
         let ShardConfig { split_at_units_per_second, split_patience: patience, .. } = settings.catalog.shards;
         let heat = Some(HeatConfig { split_at_units_per_second, patience, reports });
         let (pool, pool_tasks) = Pool::start(&PoolConfig { heat, ..settings.pool.clone() }, &store, &instruments);

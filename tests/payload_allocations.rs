@@ -162,7 +162,8 @@ fn ten_times_the_rows_take_no_more_allocations() {
     let adaptive = TableDef { write_shards: 0, write_sharding_max_shards: 16, append_only: true, ..sharded.clone() };
     sharded.validate().unwrap();
     adaptive.validate().unwrap();
-    let point = |at: usize| vec![text(if at % 2 == 0 { "hot\"" } else { "cold" }), value(Kind::IntValue(at as i64))];
+    let point =
+        |at: usize| vec![text(if at.is_multiple_of(2) { "hot\"" } else { "cold" }), value(Kind::IntValue(at as i64))];
     let put = Writes::from(WriteOp::Put);
     let each = Writes { mode: RowMode::ByColumn("op".to_owned()), on_missing: None };
     let feed_sent = "op STRING, id STRING, v BIGINT, a STRING";

@@ -252,7 +252,8 @@ impl Gate {
                 state.pace.note(permit.units - expected + confirmed, confirmed, now);
                 let blame = state.attribution.blame(now);
                 let by_table = !throttled.is_empty() && blame == Blame::Table;
-                state.overrun.note(by_table);
+                let after_cut = state.pace.has_just_cut(started);
+                state.overrun.note(by_table, after_cut);
                 if by_table && state.overrun.is_on() {
                     let fraction = throttled.len() as f64 / items.max(1) as f64;
                     state.pace.throttled(fraction, permit.units, started, now);

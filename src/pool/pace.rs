@@ -5,7 +5,7 @@
 //!
 //! - While nothing is throttled there is no ceiling, but the one that the table's owner set.
 //! - A throttled attempt cuts the ceiling to a little less than what got through: in proportion to the throttled fraction, and
-//!   never far below what DynamoDB confirmed in the last moments. Attempts sent before the cut say nothing new.
+//!   never far below the share that DynamoDB confirmed in the last moments. Attempts sent before the cut say nothing new.
 //! - From then on it grows, slowly at first and then ever faster: it stays near a capacity that has not changed, and finds a
 //!   doubled one within seconds. It only grows while it is what holds rows back.
 //! - A ceiling that holds nothing back is forgotten after a while.
@@ -52,6 +52,8 @@ const REFILL: Duration = Duration::from_millis(30);
 const REFILL_ATTEMPTS: f64 = 1.5;
 /// No attempt asks for more than the ceiling allows in this time, so that little is lost where it is throttled.
 const ATTEMPT: Duration = Duration::from_millis(25);
+/// A cut that was not enough is followed by another before this.
+const SETTLES_IN: Duration = Duration::from_millis(300);
 /// A ceiling that has held nothing back for so long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// How long after a reservation had to wait the ceiling counts as what holds rows back.
@@ -128,6 +130,12 @@ impl Pace {
         self.cuts
     }
 
+    /// Whether an attempt that began at `started` went when a cut had just done its work: nothing should be throttled then.
+    pub(super) fn has_just_cut(&self, started: Instant) -> bool {
+        let since = self.learnt.as_ref().map(|learnt| started.saturating_duration_since(learnt.cut_at));
+        since.is_some_and(|since| since > SETTLES_IN && since <= HOLD + SETTLES_IN)
+    }
+
     /// Takes a turn for so many units: when it may go.
     pub(super) fn reserve(&mut self, units: f64, now: Instant) -> Instant {
         self.age(now);
@@ -170,7 +178,10 @@ impl Pace {
         let known = self.learnt.as_ref().map_or(rate, |learnt| learnt.known);
         let (floor, known, hold) = if confirmed > 0.0 {
             let proportional = rate * (1.0 - fraction.clamp(0.0, 1.0)) * KEPT;
-            let floor = proportional.max(confirmed * DEEPEST_CUT).min(rate * KEPT).max(FLOOR_UNITS_PER_SECOND);
+            // The pause after a cut must not look like a table that gives less: then only the share of what was tried counts.
+            let has_paused = self.learnt.as_ref().is_some_and(|learnt| now - learnt.cut_at < SETTLES_IN);
+            let given = if has_paused { rate * confirmed / self.tried.per_second(now).max(confirmed) } else { confirmed };
+            let floor = proportional.max(given * DEEPEST_CUT).min(rate * KEPT).max(FLOOR_UNITS_PER_SECOND);
             let known = self.known_after(floor, now);
             (floor, known, if known > floor { Duration::ZERO } else { HOLD })
         } else {

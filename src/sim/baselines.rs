@@ -271,3 +271,63 @@ impl Writer for DirectWriter {
         self.send();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::ledger::Ledger;
+    use crate::sim::scenario::Scenario;
+    use crate::sim::workload::{Source, schema};
+    use crate::sim::{CapacityConfig, Fault, FaultKind, Model, ModelConfig};
+    use crate::store::ThrottleReason;
+
+    const SCENARIO: &str = "
+name: n
+duration: 60s
+table: {billing: on_demand}
+workloads: [{name: w, item_bytes: 200, keys: {count: 300}}]
+";
+
+    /// Writes 1,000 rows through a client in adaptive mode; whether its rate limiter is on, rows acked, rows lost.
+    async fn write_all(fault: FaultKind) -> (bool, u64, u64) {
+        let scenario = Scenario::parse("s.yaml", SCENARIO).unwrap();
+        let faults = vec![Fault::always(fault, 0.3)];
+        let mut model = Model::new(ModelConfig { faults, keep_items: false, ..ModelConfig::new(1) });
+        model.add_table(TABLE, schema(&scenario), CapacityConfig::on_demand(), Duration::ZERO);
+        let source = Arc::clone(&Source::all(&scenario, &model)[0]);
+        let ledger = SharedLedger::new(Ledger::new(1, Duration::ZERO..Duration::from_secs(60), &[]));
+        model.observe(Box::new(ledger.clone()));
+        let shared = DirectShared {
+            store: SimStore::new(model),
+            ledger: ledger.clone(),
+            window_bytes: 1 << 20,
+            clients: Some(DirectShared::adaptive_clients(1)),
+        };
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut writer = DirectWriter::new(shared.clone(), 0, 0, rng.fork());
+        let rows = (0..1_000).map(|_| source.draw(ledger.lock().next_version(), &mut rng)).collect();
+        writer.submit(rows).await;
+        while writer.open_rows() > 0 {
+            writer.progress().await;
+        }
+        let client = &shared.clients.as_ref().unwrap()[0];
+        let limited = client.0.lock().unwrap().0.is_on();
+        let ledger = ledger.lock();
+        (limited, ledger.workloads[0].acked, ledger.lost_rows)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sdks_limiter_takes_unprocessed_items_for_success_and_an_exception_for_throttling() {
+        assert_eq!(write_all(FaultKind::Unprocessed { share: 0.3 }).await, (false, 1_000, 0));
+        let reason = ThrottleReason::Provisioned;
+        assert_eq!(write_all(FaultKind::Throttle { reason, index: None }).await, (true, 1_000, 0));
+    }
+
+    #[test]
+    fn retries_stop_when_the_quota_is_used_up_and_successes_refill_it() {
+        let client = SdkClient::default();
+        assert_eq!((0..200).filter(|_| client.take_quota(RETRY_COST)).count(), 100);
+        (0..10).for_each(|_| client.give_quota(1.0));
+        assert!(client.take_quota(TIMEOUT_COST) && !client.take_quota(RETRY_COST));
+    }
+}

@@ -33,6 +33,11 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
+    /// Whether it limits anything: from the first throttling error on.
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
     /// Takes tokens for a request, or says how long to wait before asking again.
     pub fn permit(&mut self, tokens: f64, at: Duration) -> Result<(), Duration> {
         if !self.on {

@@ -1,10 +1,12 @@
 //! What a run showed, as figures. [`text`](super::text) makes words of them.
 
+mod expectations;
+mod json;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
+pub use self::expectations::Checked;
 use super::fault::FaultCounts;
 use super::ledger::{Ledger, Waits};
 use super::model::{CallTotals, Model};
@@ -135,19 +137,6 @@ pub struct Report {
     pub expect: Expect,
 }
 
-/// One expectation and what became of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Checked {
-    /// In words.
-    pub what: &'static str,
-    /// The figure expected.
-    pub bound: String,
-    /// The figure measured.
-    pub measured: String,
-    /// Whether it is as expected.
-    pub met: bool,
-}
-
 /// Within this share of the capacity, a rate has converged.
 const CONVERGED: f64 = 0.1;
 
@@ -265,190 +254,9 @@ impl Report {
         self.recoveries.iter().try_fold(Duration::ZERO, |most, (_, after)| Some(most.max((*after)?)))
     }
 
-    /// The expectations, and what every run must show.
-    pub fn checked(&self) -> Vec<Checked> {
-        let percent = |share: f64| format!("{:.1} %", share * 100.0);
-        let seconds =
-            |after: Option<Duration>| after.map_or("never".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
-        let mut checked = vec![
-            Checked {
-                what: "rows promised and not written",
-                bound: "0".to_owned(),
-                measured: self.lost.to_string(),
-                met: self.lost == 0,
-            },
-            Checked {
-                what: "sessions that failed",
-                bound: "0".to_owned(),
-                measured: self.failures.len().to_string(),
-                met: self.failures.is_empty(),
-            },
-        ];
-        if self.writer == WriterKind::Forebay {
-            let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-            checked.push(Checked {
-                what: "memory for rows",
-                bound: format!("at most {}", mebibytes(self.memory_bound_bytes)),
-                measured: mebibytes(self.memory_peak_bytes),
-                met: self.memory_peak_bytes <= self.memory_bound_bytes,
-            });
-        }
-        let mut check = |what, bound: Option<String>, measured: String, met: bool| {
-            if let Some(bound) = bound {
-                checked.push(Checked { what, bound, measured, met });
-            }
-        };
-        let expect = &self.expect;
-        let at_least = |bound: Option<f64>| bound.map(|bound| format!("at least {}", percent(bound)));
-        let within = |bound: Option<f64>| bound.map(|bound| format!("at most {bound} s"));
-        let short = |after: Option<Duration>, bound: Option<f64>| {
-            after.zip(bound).is_some_and(|(after, bound)| after.as_secs_f64() <= bound)
-        };
-        let below = |measured: f64, bound: Option<f64>| bound.is_some_and(|bound| measured <= bound);
-        check(
-            "capacity used",
-            at_least(expect.capacity_used_at_least),
-            percent(self.capacity_used),
-            expect.capacity_used_at_least.is_some_and(|bound| self.capacity_used >= bound),
-        );
-        check(
-            "attempts throttled",
-            expect.throttled_attempts_below.map(|bound| format!("below {}", percent(bound))),
-            percent(self.throttled_attempts()),
-            expect.throttled_attempts_below.is_some_and(|bound| self.throttled_attempts() < bound),
-        );
-        check(
-            "a change of capacity followed after",
-            within(expect.converge_s_at_most),
-            seconds(self.converged_after()),
-            short(self.converged_after(), expect.converge_s_at_most),
-        );
-        check(
-            "p99 of cold keys over an unthrottled run's",
-            expect.cold_p99_ratio_at_most.map(|bound| format!("at most {bound}")),
-            self.cold_p99_ratio().map_or("no cold rows".to_owned(), |ratio| format!("{ratio:.2}")),
-            self.cold_p99_ratio().is_some_and(|ratio| below(ratio, expect.cold_p99_ratio_at_most)),
-        );
-        check(
-            "rows flow after an outage's end within",
-            within(expect.recovery_s_at_most),
-            seconds(self.recovered_after()),
-            short(self.recovered_after(), expect.recovery_s_at_most),
-        );
-        check(
-            "writes of hot keys",
-            expect.hot_item_writes_per_second_at_most.map(|bound| format!("at most {bound}/s")),
-            format!("{:.0}/s", self.hot_writes_per_second),
-            below(self.hot_writes_per_second, expect.hot_item_writes_per_second_at_most),
-        );
-        let interactive = self.workloads.iter().filter(|workload| workload.interactive);
-        let p99 = interactive.map(|workload| workload.waits.percentile(99.0).as_secs_f64() * 1e3).fold(0.0, f64::max);
-        check(
-            "p99 of INTERACTIVE rows",
-            expect.interactive_p99_ms_at_most.map(|bound| format!("at most {bound} ms")),
-            format!("{p99:.1} ms"),
-            below(p99, expect.interactive_p99_ms_at_most),
-        );
-        checked
-    }
-
     /// Whether everything is as expected.
     pub fn as_expected(&self) -> bool {
         self.checked().iter().all(|checked| checked.met)
-    }
-
-    /// As one JSON object.
-    pub fn json(&self) -> Value {
-        let millis = |wait: Duration| wait.as_secs_f64() * 1e3;
-        let waits = |waits: &Waits| {
-            json!({
-                "rows": waits.rows(),
-                "p50_ms": millis(waits.percentile(50.0)),
-                "p99_ms": millis(waits.percentile(99.0)),
-                "max_ms": millis(waits.percentile(100.0)),
-            })
-        };
-        let workload = |workload: &WorkloadReport| {
-            json!({
-                "name": workload.name,
-                "rows_per_second_offered": workload.rows_per_second,
-                "rows_submitted": workload.submitted,
-                "rows_confirmed": workload.confirmed,
-                "rows_per_second": workload.confirmed_per_second,
-                "rows_behind_at_most": workload.behind_rows,
-                "waits": waits(&workload.waits),
-            })
-        };
-        let change = |change: &Change| {
-            json!({
-                "at_s": change.at.as_secs_f64(),
-                "units_per_second": change.units_per_second,
-                "converged_after_s": change.converged_after.map(|after| after.as_secs_f64()),
-            })
-        };
-        let second = |second: &Second| {
-            json!({
-                "available_units": second.available_units,
-                "consumed_units": second.consumed_units,
-                "confirmed_rows": second.confirmed_rows,
-                "attempts": second.attempts,
-                "throttled_attempts": second.throttled_attempts,
-            })
-        };
-        let recovery = |(end, after): &(Duration, Option<Duration>)| json!({"outage_ended_s": end.as_secs_f64(), "recovered_after_s": after.map(|after| after.as_secs_f64())});
-        let expected = |checked: &Checked| {
-            json!({
-                "what": checked.what,
-                "expected": checked.bound,
-                "measured": checked.measured,
-                "met": checked.met,
-            })
-        };
-        json!({
-            "scenario": self.name,
-            "writer": self.writer.name(),
-            "seed": self.seed,
-            "as_expected": self.as_expected(),
-            "measured_s": self.measured_seconds,
-            "ended_after_s": self.ended_after.as_secs_f64(),
-            "rows": {
-                "submitted": self.submitted,
-                "acked": self.acked,
-                "refused": self.refused,
-                "unfinished": self.unfinished,
-                "lost": self.lost,
-                "per_second": self.confirmed_per_second,
-            },
-            "capacity": {
-                "used": self.capacity_used,
-                "available_units_per_second": self.available_units_per_second,
-                "consumed_units_per_second": self.consumed_units_per_second,
-                "offered_units_per_second": self.offered_units_per_second,
-                "partitions": self.partitions,
-                "splits": self.splits,
-            },
-            "cost": {"write_units": self.write_units, "usd": self.usd},
-            "attempts": {
-                "count": self.attempts.calls,
-                "throttled": self.throttled_attempts(),
-                "items_throttled": self.throttled_items(),
-                "unknown": self.attempts.unknown_calls,
-                "items_per_attempt": self.attempts.items as f64 / self.attempts.calls.max(1) as f64,
-            },
-            "waits": waits(&self.waits),
-            "cold_waits": waits(&self.cold_waits),
-            "cold_p99_ratio": self.cold_p99_ratio(),
-            "hot_writes_per_second": self.hot_writes_per_second,
-            "memory": {"peak_bytes": self.memory_peak_bytes, "bound_bytes": self.memory_bound_bytes},
-            "changes": self.changes.iter().map(change).collect::<Vec<_>>(),
-            "recoveries": self.recoveries.iter().map(recovery).collect::<Vec<_>>(),
-            "faults": self.faults.iter().collect::<std::collections::BTreeMap<_, _>>(),
-            "workloads": self.workloads.iter().map(workload).collect::<Vec<_>>(),
-            "failures": self.failures,
-            "expectations": self.checked().iter().map(expected).collect::<Vec<_>>(),
-            "trace_hash": format!("{:016x}", self.trace_hash),
-            "seconds": self.seconds.iter().map(second).collect::<Vec<_>>(),
-        })
     }
 }
 

@@ -90,3 +90,90 @@ pub async fn run<W: Writer>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::sim::ledger::Ledger;
+    use crate::sim::scenario::Scenario;
+    use crate::sim::{Model, ModelConfig};
+
+    /// Takes rows except in one time, and is done with them at once.
+    struct Sink {
+        taken: Arc<Mutex<Vec<(Duration, usize)>>>,
+        started: Instant,
+        full: std::ops::Range<u64>,
+    }
+
+    impl Writer for Sink {
+        fn has_room(&self) -> bool {
+            !self.full.contains(&self.started.elapsed().as_secs())
+        }
+
+        fn open_rows(&self) -> usize {
+            // While it is full it has something whose outcome is awaited.
+            usize::from(!self.has_room())
+        }
+
+        fn failure(&self) -> Option<&str> {
+            None
+        }
+
+        async fn submit(&mut self, rows: Vec<SimRow>) {
+            self.taken.lock().unwrap().push((self.started.elapsed(), rows.len()));
+        }
+
+        async fn progress(&mut self) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn taken(full: std::ops::Range<u64>) -> (Vec<(Duration, usize)>, u64) {
+        let text = "
+name: n
+duration: 20s
+table: {billing: on_demand}
+workloads: [{name: w, item_bytes: 200, batch_rows: 100, keys: {count: 300}}]
+";
+        let scenario = Scenario::parse("s.yaml", text).unwrap();
+        let source = Arc::clone(&Source::all(&scenario, &Model::new(ModelConfig::new(1)))[0]);
+        let ledger = SharedLedger::new(Ledger::new(1, Duration::ZERO..scenario.duration, &[]));
+        let (started, taken) = (Instant::now(), Arc::default());
+        let schedule = Schedule {
+            from: started,
+            until: started + scenario.duration,
+            give_up: started + 2 * scenario.duration,
+            rows_per_second: Some(250.0),
+        };
+        let sink = Sink { taken: Arc::clone(&taken), started, full };
+        assert_eq!(run(source, schedule, ledger.clone(), sink, fastrand::Rng::with_seed(1)).await, None);
+        let (taken, behind) = (taken.lock().unwrap().clone(), ledger.lock().workloads[0].behind_rows);
+        (taken, behind)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_are_offered_at_the_rate_that_was_set() {
+        let (taken, behind) = taken(0..0).await;
+        let by = |seconds| -> usize {
+            let until = Duration::from_secs(seconds);
+            taken.iter().filter(|(at, _)| *at <= until).map(|(_, rows)| rows).sum()
+        };
+        for seconds in [1, 5, 10, 20] {
+            let wanted = 250 * seconds as usize;
+            assert!((wanted - 25..=wanted).contains(&by(seconds)), "{seconds}: {}", by(seconds));
+        }
+        assert!(behind <= 1, "{behind}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_schedule_that_was_held_up_is_caught_up_with() {
+        let (taken, behind) = taken(5..10).await;
+        let rows: usize = taken.iter().map(|(_, rows)| rows).sum();
+        assert!((4_950..=5_000).contains(&rows), "{rows}");
+        assert!((1_200..1_300).contains(&behind), "{behind}");
+        // A real writer is full only by what it was given; this one may be given one more while it gets so.
+        assert!(taken.iter().all(|(at, rows)| !(5_100..10_000).contains(&at.as_millis()) && *rows <= 100));
+    }
+}

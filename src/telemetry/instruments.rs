@@ -94,6 +94,8 @@ pub struct Instruments {
     pub window: Family<TableLabel, Gauge>,
     /// Write units a second that may be used; 0 where there is no ceiling.
     pub ceiling: Family<TableLabel, Gauge<f64, AtomicU64>>,
+    /// Hot partition keys that this process has given more write shards.
+    pub key_splits: Counter,
     /// Keys read, by status.
     pub reads: Family<OutcomeLabel, Counter>,
     /// Seconds of a read call.
@@ -135,6 +137,7 @@ impl Instruments {
             throttles: Family::default(),
             window: Family::default(),
             ceiling: Family::default(),
+            key_splits: Counter::default(),
             reads: Family::default(),
             read_seconds: seconds(),
         };
@@ -180,6 +183,8 @@ impl Instruments {
             "Write units a second that the gateway lets itself use; 0 where there is no ceiling",
             i.ceiling.clone(),
         );
+        let splits = "Hot partition keys that this process has given more write shards";
+        registry.register("key_splits", splits, i.key_splits.clone());
         registry.register("reads", "Keys read by status", i.reads.clone());
         registry.register_with_unit("read_duration", "Duration of a read call", Unit::Seconds, i.read_seconds.clone());
         instruments.registry = registry;

@@ -28,6 +28,7 @@ use super::{CatalogError, now_ms};
 use crate::payload::shard::ShardCounts;
 use crate::pool::hot_keys::HotReport;
 use crate::store::{ControlError, ControlRecord, Store};
+use crate::telemetry::Instruments;
 
 /// Copies are read again so many times in their life.
 const REFRESHES_PER_TTL: u32 = 3;
@@ -215,11 +216,17 @@ impl ShardMap {
     }
 
     /// Widens what is reported as hot, until nobody can report any more. Run it as a task.
-    pub async fn widen_hot(self, mut reports: mpsc::Receiver<HotReport>) {
+    pub async fn widen_hot(self, mut reports: mpsc::Receiver<HotReport>, instruments: Arc<Instruments>) {
         while let Some(HotReport { table, partition, max_shards }) = reports.recv().await {
-            if let Err(error) = self.widen(&table, &partition, max_shards).await {
+            match self.widen(&table, &partition, max_shards).await {
+                Ok(Some(_)) => {
+                    instruments.key_splits.inc();
+                }
+                Ok(None) => {}
                 // It is reported again as long as it is hot.
-                tracing::warn!(dynamodb_table = &*table, %error, "a hot partition key cannot get more write shards");
+                Err(error) => {
+                    tracing::warn!(dynamodb_table = &*table, %error, "a hot partition key cannot get more write shards");
+                }
             }
         }
     }
