@@ -14,6 +14,8 @@ mod checker;
 
 #[path = "sim/client.rs"]
 mod client;
+#[path = "sim/judge.rs"]
+mod judge;
 #[path = "sim/lies.rs"]
 mod lies;
 #[path = "sim/outage.rs"]

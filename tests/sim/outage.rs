@@ -31,7 +31,7 @@ async fn outage(kind: FaultKind, back_within: Duration) {
     }
     let window = WindowConfig { first: 16, most: 64 };
     let pool = PoolSpec { lanes: 4, window, memory_bytes: MEMORY_BYTES, seed: 7 };
-    let world = World::new(model, &TABLES, &[pool], honest);
+    let world = World::new(model, &TABLES, &[], &[pool], honest);
     let mut clients = JoinSet::new();
     for number in 0..8 {
         clients.spawn(write(Arc::clone(&world), number));

@@ -48,6 +48,8 @@ pub struct Plan {
     pub pools: Vec<PoolSpec>,
     pub capacities: Vec<CapacityConfig>,
     pub account: Option<f64>,
+    /// What a pool may take of each table, in units a second; 0 for no such limit.
+    pub max_write_units: Vec<u64>,
     pub faults: Vec<Fault>,
     pub writers: Vec<WriterSpec>,
     /// When clients that should have gone send old batches again.
@@ -75,7 +77,8 @@ impl Plan {
         let account = (rng.u32(0..4) == 0).then(|| 40.0 + 160.0 * rng.f64());
         let writers = (0..WRITERS as u32).map(|number| writer(number, rng)).collect();
         let zombies = (0..rng.usize(1..4)).map(|_| TROUBLE.mul_f64(0.15 + 0.7 * rng.f64())).collect();
-        Self { pools, capacities, account, faults: faults(rng), writers, zombies }
+        let max_write_units = TABLES.iter().map(|_| if rng.u32(0..4) == 0 { rng.u64(60..400) } else { 0 }).collect();
+        Self { pools, capacities, account, max_write_units, faults: faults(rng), writers, zombies }
     }
 }
 

@@ -87,7 +87,7 @@ async fn go(seed: u64, wrap: impl Fn(Arc<SimStore>) -> Arc<dyn Store>) -> Outcom
     for (number, capacity) in plan.capacities.iter().enumerate() {
         model.add_table(&format!("t{number}"), schema(), capacity.clone(), Duration::ZERO);
     }
-    let world = World::new(model, &TABLES, &plan.pools, wrap);
+    let world = World::new(model, &TABLES, &plan.max_write_units, &plan.pools, wrap);
     let (batches, mut clients, mut zombies) = (Batches::default(), JoinSet::new(), JoinSet::new());
     for spec in plan.writers {
         clients.spawn(write(Arc::clone(&world), spec, rng.fork(), Arc::clone(&batches)));

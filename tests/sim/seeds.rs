@@ -11,6 +11,8 @@ use crate::run::{Outcome, honest, run};
 
 /// Seeds of a plain `cargo test`.
 const FEW: u64 = 24;
+/// Findings of a seed that are printed.
+const FEW_FINDINGS: usize = 4;
 /// Runs side by side.
 const THREADS: usize = 2;
 
@@ -52,12 +54,9 @@ impl Sums {
         }
         let too_little =
             outcome.rows < 5_000 || outcome.virtual_time < Duration::from_secs(60) || outcome.faults.kinds() < 3;
-        if let Some(broken) = outcome.broken.first() {
-            let others = outcome.broken.len() - 1;
-            self.failed.push((seed, format!("{broken:?}, and {others} more")));
-            if std::env::var_os("FOREBAY_SIM_ALL").is_some() {
-                outcome.broken.iter().for_each(|broken| eprintln!("{broken:?}"));
-            }
+        if !outcome.broken.is_empty() {
+            let (few, all) = (&outcome.broken[..outcome.broken.len().min(FEW_FINDINGS)], outcome.broken.len());
+            self.failed.push((seed, format!("{all} findings, among them {few:#?}")));
         } else if too_little {
             let (rows, kinds) = (outcome.rows, outcome.faults.kinds());
             self.failed.push((seed, format!("it is too little: {rows} rows, {kinds} kinds of fault")));

@@ -96,7 +96,7 @@ async fn interleave(steps: &[Step], faults: &Faults, coalesce: bool, seed: u64) 
     let pool = |seed| PoolSpec { lanes: 2, window, memory_bytes: 1 << 20, seed };
     let rules = [TableRules { coalesce, sequenced: true }];
     // Two gateways: nothing but the sequences orders the writes of two sessions.
-    let world = World::new(model, &rules, &[pool(seed), pool(seed + 1)], honest);
+    let world = World::new(model, &rules, &[], &[pool(seed), pool(seed + 1)], honest);
     let spec = ClientSpec { table: 0, bulk: false, row_deadline: Duration::from_secs(4) };
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut sessions = [Client::new(&world, spec, rng.fork()), Client::new(&world, spec, rng.fork())];

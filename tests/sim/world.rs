@@ -68,10 +68,12 @@ fn hash(text: &str) -> u64 {
 }
 
 impl World {
-    /// Over a model whose tables are `t0`, `t1`, and so on; `wrap` is what stands between it and the pools.
+    /// Over a model whose tables are `t0`, `t1`, and so on. Of each, a pool may take so many units a second at most; where
+    /// none are named, as many as there are. `wrap` is what stands between the model and the pools.
     pub fn new(
         mut model: Model,
         rules: &[TableRules],
+        max_write_units: &[u64],
         pools: &[PoolSpec],
         wrap: impl Fn(Arc<SimStore>) -> Arc<dyn Store>,
     ) -> Arc<Self> {
@@ -92,6 +94,7 @@ impl World {
             sequence: rules.sequenced.then(|| {
                 Arc::new(SequenceRule { attribute: "s".into(), expiry_attribute: Some("_expires_at".into()) })
             }),
+            max_write_units: max_write_units.get(number).copied().unwrap_or(0),
             ..PoolTable::new(format!("t{number}"))
         };
         let tables = rules.iter().enumerate().map(table).collect();
