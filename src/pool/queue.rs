@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Per key, one write is in flight. Later rows for the key wait behind it.
-//! - Waiting rows of one key [fold](super::fold); the parts of a fold are kept until it is confirmed. If it is refused for
+//! - Waiting rows of one key fold (see [`fold`]); the parts of a fold are kept until it is confirmed. If it is refused for
 //!   good, or its session is cancelled, they are written after all, in order; only a confirmed fold makes them superseded.
 //! - A row that comes back to be tried again goes before every row that came after it (with `sequence_by`: that has a greater
 //!   sequence), so the newest still survives.
