@@ -1,6 +1,6 @@
 //! A table's gate: what its lanes share to decide whether another attempt may go.
 //!
-//! One lock a table, taken twice per attempt and never across a wait. Behind it are pure parts: the [window](super::window) in
+//! One lock a table, taken a few times per attempt and never across a wait. Behind it are pure parts: the [window](super::window) in
 //! attempts, the [pace](super::pace) in write units, the [attribution](super::attribution) of throttling, and whether it is
 //! [overrun](super::overrun) at all. A lane that may not go is told when to come again, or is called when a place is free; calls are in order, so that no lane starves.
 //!
@@ -109,7 +109,7 @@ pub(super) enum Answer<'a> {
 }
 
 /// What an attempt taught.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Lesson {
     /// Whose throttling it was.
     pub(super) blame: Blame,
@@ -117,6 +117,10 @@ pub(super) struct Lesson {
     pub(super) is_news: bool,
     /// Nobody knows why: one of the items alone would be told.
     pub(super) wants_reason: bool,
+    /// Attempts that may be in flight now.
+    pub(super) window: usize,
+    /// Units a second that may be written now; `None` where there is no ceiling.
+    pub(super) ceiling: Option<f64>,
 }
 
 impl Gates {
@@ -153,12 +157,6 @@ impl Gate {
     /// Follows the owner's ceiling, in units a second; 0 for none.
     pub(super) fn allow(&self, max_write_units: u64) {
         self.state().pace.allow(max_write_units);
-    }
-
-    /// Attempts that may be in flight, and units a second that may be written.
-    pub(super) fn bounds(&self) -> (usize, Option<f64>) {
-        let state = self.state();
-        (state.window.limit(), state.pace.ceiling())
     }
 
     /// Asks for a lane that has something to send. `turn` is the lane's own, kept from one time to the next.
@@ -209,37 +207,35 @@ impl Gate {
     pub(super) fn learn(&self, permit: &Permit, attempted: &Attempted<'_>) -> Lesson {
         let mut state = self.state();
         let Attempted { started, now, items, bytes, units, .. } = *attempted;
-        let (mut sign, mut whose) = (Sign::Clean, None);
+        let (mut sign, mut blame) = (Sign::Clean, Blame::Keys);
         match &attempted.result {
             Answer::Answered { throttled, reason } => {
                 state.attribution.note(items, throttled.iter().copied(), now);
                 if let Some(reason) = reason {
                     state.attribution.reason(*reason, now);
                 }
-                let share = 1.0 - throttled.len() as f64 / items.max(1) as f64;
-                let expected = permit.units * share;
+                let fraction = throttled.len() as f64 / items.max(1) as f64;
+                let expected = permit.units * (1.0 - fraction);
                 let confirmed = units.unwrap_or(expected);
                 // What was throttled stays spent: given back, it would come again at once, and be throttled again.
                 state.pace.correct(confirmed - expected);
                 state.pace.note(permit.units - expected + confirmed, confirmed, now);
-                let blame = state.attribution.blame(now);
+                blame = state.attribution.blame(now);
                 let by_table = !throttled.is_empty() && blame == Blame::Table;
                 state.overrun.note(by_table);
                 if by_table && state.overrun.is_on(now) {
-                    let fraction = throttled.len() as f64 / items.max(1) as f64;
                     state.cut(fraction, permit.units, started, now);
                     sign = Sign::Throttled(fraction);
                 } else if !throttled.is_empty() {
                     sign = Sign::Nothing;
                 }
-                whose = Some(blame);
             }
             Answer::Silent => sign = Sign::Silent,
             Answer::Other => sign = Sign::Nothing,
         }
         let is_news = state.window.observe(Observed { started, now, bytes, at_limit: permit.at_limit, sign });
-        let blame = whose.unwrap_or(Blame::Keys);
-        Lesson { blame, is_news, wants_reason: state.attribution.wants_reason(now) }
+        let (window, ceiling) = (state.window.limit(), state.pace.ceiling());
+        Lesson { blame, is_news, wants_reason: state.attribution.wants_reason(now), window, ceiling }
     }
 }
 
@@ -340,7 +336,7 @@ mod tests {
     fn a_throttled_table_is_paced_in_units_over_all_lanes() {
         let (gate, start) = (gate(8), Instant::now());
         let throttled: Vec<u64> = (0..25).collect();
-        let mut now = start;
+        let (mut now, mut ceiling) = (start, None);
         for _ in 0..30 {
             let mut permit = go(&gate, 0, now).unwrap();
             permit.takes(25.0);
@@ -348,12 +344,14 @@ mod tests {
             now += std::time::Duration::from_millis(10);
             let result = Answer::Answered { throttled: &throttled[..12], reason };
             let attempted = Attempted { started, now, items: 25, bytes: 25_000, units: Some(13.0), result };
-            assert_eq!(gate.learn(&permit, &attempted).blame, Blame::Table);
-            if gate.bounds().1.is_some() {
+            let lesson = gate.learn(&permit, &attempted);
+            assert_eq!(lesson.blame, Blame::Table);
+            ceiling = lesson.ceiling;
+            if ceiling.is_some() {
                 break;
             }
         }
-        assert!(gate.bounds().1.is_some());
+        assert!(ceiling.is_some());
         let mut turns = Vec::new();
         for lane in 0..3 {
             let mut turn = None;

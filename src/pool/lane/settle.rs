@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{GroupSettled, Lane, LaneMessage, Running, TableLane, What};
 use crate::pool::atomic::{AtomicGroup, GroupOutcome};
 use crate::pool::attribution::Blame;
-use crate::pool::gate::{Answer, Attempted};
+use crate::pool::gate::{Answer, Attempted, Lesson};
 use crate::pool::outcome::{SessionFailure, Trouble};
 use crate::pool::queue::{ItemOutcome, SlotId};
 use crate::pool::retry::RetryConfig;
@@ -68,7 +68,7 @@ impl Lane {
         };
         let units = reported_units(result);
         let lesson = table.gate.learn(&running.permit, &attempted(running, units, answer, now));
-        show_bounds(&self.config.instruments, running, table);
+        show_bounds(&self.config.instruments, running, lesson);
 
         let round = table.note(verdict.table, running.started, now, &self.config.retry, &mut self.rng);
         if round.gives_up {
@@ -135,7 +135,7 @@ impl Lane {
             TableVerdict::Denied => Answer::Other,
         };
         let lesson = table.gate.learn(&running.permit, &attempted(running, reported_units(result), answer, now));
-        show_bounds(&self.config.instruments, running, table);
+        show_bounds(&self.config.instruments, running, lesson);
         let round = table.note(state, running.started, now, &self.config.retry, &mut self.rng);
         let outcome = match result {
             Ok(done) => Some(GroupOutcome::Committed(done.write_units / running.items.max(1) as f64)),
@@ -302,8 +302,7 @@ fn count_throttling(instruments: &Instruments, running: &Running, result: &Answe
     instruments.throttles.get_or_create(&label).inc();
 }
 
-fn show_bounds(instruments: &Instruments, running: &Running, table: &TableLane) {
-    let (window, ceiling) = table.gate.bounds();
+fn show_bounds(instruments: &Instruments, running: &Running, Lesson { window, ceiling, .. }: Lesson) {
     let label = TableLabel { dynamodb_table: running.table.to_string() };
     instruments.window.get_or_create(&label).set(i64::try_from(window).unwrap_or(i64::MAX));
     instruments.ceiling.get_or_create(&label).set(ceiling.unwrap_or(0.0));
