@@ -22,12 +22,14 @@
 //! schema      types, tables, and the texts they are written in
 //! telemetry   logging set-up; every instrument in one file
 //! proto       the generated types
+//! access      principals, grants and limits; the caller of a call
 //! yaml, limits, shutdown
 //! ```
 //!
 //! Imports go down this list only (`pool` and `read` do not know each other). A written row crosses two task hops: the
 //! session's task encodes it and hands it to a lane; the lane hands its outcome back to the session.
 
+pub mod access;
 pub mod admin;
 pub mod api;
 pub mod catalog;

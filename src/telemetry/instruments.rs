@@ -57,6 +57,20 @@ pub struct CoercionLabel {
     pub rule: String,
 }
 
+/// A principal, as a label. There are as many as the policy names, and `anyone`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PrincipalLabel {
+    /// Its name.
+    pub principal: String,
+}
+
+/// Why something was refused, as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// The reason.
+    pub reason: &'static str,
+}
+
 /// The instruments.
 pub struct Instruments {
     registry: Registry,
@@ -100,6 +114,22 @@ pub struct Instruments {
     pub reads: Family<OutcomeLabel, Counter>,
     /// Seconds of a read call.
     pub read_seconds: Histogram,
+    /// Connections that are open.
+    pub connections: Gauge,
+    /// Connections that were not taken, or closed for what they did, by reason.
+    pub connections_refused: Family<ReasonLabel, Counter>,
+    /// Calls that were refused before a handler saw them, by reason.
+    pub calls_refused: Family<ReasonLabel, Counter>,
+    /// Rows received, by principal.
+    pub principal_rows: Family<PrincipalLabel, Counter>,
+    /// Bytes of batches received, by principal.
+    pub principal_bytes: Family<PrincipalLabel, Counter>,
+    /// Keys read, by principal.
+    pub principal_reads: Family<PrincipalLabel, Counter>,
+    /// Seconds that sessions were not read because of a rate limit, by principal.
+    pub rate_limited_seconds: Family<PrincipalLabel, Counter<f64, AtomicU64>>,
+    /// Calls that were refused because of a rate limit, by principal.
+    pub rate_limited_calls: Family<PrincipalLabel, Counter>,
 }
 
 impl fmt::Debug for Instruments {
@@ -140,6 +170,14 @@ impl Instruments {
             key_splits: Counter::default(),
             reads: Family::default(),
             read_seconds: seconds(),
+            connections: Gauge::default(),
+            connections_refused: Family::default(),
+            calls_refused: Family::default(),
+            principal_rows: Family::default(),
+            principal_bytes: Family::default(),
+            principal_reads: Family::default(),
+            rate_limited_seconds: Family::default(),
+            rate_limited_calls: Family::default(),
         };
         let mut registry = std::mem::take(&mut instruments.registry);
         let i = &instruments;
@@ -187,6 +225,19 @@ impl Instruments {
         registry.register("key_splits", splits, i.key_splits.clone());
         registry.register("reads", "Keys read by status", i.reads.clone());
         registry.register_with_unit("read_duration", "Duration of a read call", Unit::Seconds, i.read_seconds.clone());
+        registry.register("connections", "Connections that are open", i.connections.clone());
+        let refused = "Connections that were not taken, or closed for what they did, by reason";
+        registry.register("connections_refused", refused, i.connections_refused.clone());
+        let refused = "Calls that were refused before a handler saw them, by reason";
+        registry.register("calls_refused", refused, i.calls_refused.clone());
+        registry.register("principal_rows", "Rows received by principal", i.principal_rows.clone());
+        let received = "Bytes of batches received by principal";
+        registry.register_with_unit("principal_received", received, Unit::Bytes, i.principal_bytes.clone());
+        registry.register("principal_reads", "Keys read by principal", i.principal_reads.clone());
+        let limited = "Time that sessions were not read because of a rate limit, by principal";
+        registry.register_with_unit("rate_limited", limited, Unit::Seconds, i.rate_limited_seconds.clone());
+        let limited = "Calls refused because of a rate limit, by principal";
+        registry.register("rate_limited_calls", limited, i.rate_limited_calls.clone());
         instruments.registry = registry;
         instruments
     }
@@ -195,6 +246,18 @@ impl Instruments {
     pub fn count_rows(&self, status: &'static str, rows: u64) {
         if rows > 0 {
             self.rows.get_or_create(&StatusLabel { status }).inc_by(rows);
+        }
+    }
+
+    /// Counts what a principal sent.
+    pub fn count_received(&self, principal: &str, rows: u64, bytes: u64) {
+        let label = PrincipalLabel { principal: principal.to_owned() };
+        if rows > 0 {
+            self.principal_rows.get_or_create(&label).inc_by(rows);
+        }
+        if bytes > 0 {
+            self.received_bytes.inc_by(bytes);
+            self.principal_bytes.get_or_create(&label).inc_by(bytes);
         }
     }
 

@@ -23,6 +23,15 @@ pub(in crate::api) enum Payload {
     Arrow(Bytes),
 }
 
+impl Payload {
+    /// How much came over the wire.
+    pub(in crate::api) fn wire_bytes(&self) -> usize {
+        match self {
+            Self::Rows(bytes) | Self::Arrow(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// A batch that is to be encoded.
 #[derive(Debug)]
 pub(super) struct Unencoded {

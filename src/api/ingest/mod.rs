@@ -26,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::deadline::Deadline;
 use super::status::{self, reason};
+use crate::access::Caller;
 use crate::catalog::Catalog;
 use crate::limits::{ACK_WRITE_TIMEOUT, OPEN_TIMEOUT};
 use crate::middleware::unary_writes::SLOT_RETRY;
@@ -115,7 +116,8 @@ impl IngestService for IngestApi {
         let now = Instant::now();
         // Clients that came together should not leave together.
         let spread = |age: Duration| age.mul_f64(0.9 + 0.2 * fastrand::f64());
-        let call = session::CallLimits {
+        let call = session::Call {
+            caller: Caller::of(request.extensions()),
             deadline: call_deadline(request.metadata())?,
             connection_age: self.0.max_connection_age.map(|age| now + spread(age)),
         };
@@ -130,6 +132,7 @@ impl IngestService for IngestApi {
 
     async fn write_rows(&self, request: Request<WriteRowsRequest>) -> Result<Response<v1::WriteRowsResponse>, Status> {
         let deadline = call_deadline(request.metadata())?;
-        unary::write_rows(&self.0, request.into_inner(), deadline).await.map(Response::new)
+        let caller = Caller::of(request.extensions());
+        unary::write_rows(&self.0, request.into_inner(), deadline, &caller).await.map(Response::new)
     }
 }

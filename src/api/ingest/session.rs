@@ -22,6 +22,7 @@ use super::open::{self, Opened};
 use super::reply;
 use super::responses::{Responses, SaysEnd};
 use super::{Ingest, SessionTimeouts};
+use crate::access::Caller;
 use crate::api::convert::{duration_to_proto, schema_to_proto};
 use crate::api::status::{self, reason};
 use crate::catalog::EpochClaim;
@@ -43,7 +44,7 @@ pub(super) async fn run(
     requests: Streaming<WriteRequest>,
     responses: Responses,
     says_end: SaysEnd,
-    call: CallLimits,
+    call: Call,
 ) {
     let end = match open_in_time(&ingest, requests, responses, call).await {
         Ok(mut session) => {
@@ -70,21 +71,23 @@ async fn open_in_time(
     ingest: &Arc<Ingest>,
     requests: Streaming<WriteRequest>,
     responses: Responses,
-    call: CallLimits,
+    call: Call,
 ) -> Result<Session, End> {
-    let gone = responses.clone();
+    let (gone, deadline) = (responses.clone(), call.deadline);
     let open = Session::open(ingest, ingest.next_session_id(), requests, responses, call);
     tokio::select! {
         session = open => session,
         () = gone.closed() => Err(End::Gone),
-        () = until(call.deadline) => Err(deadline_passed().into()),
+        () = until(deadline) => Err(deadline_passed().into()),
         _ = ingest.shutdown.drained() => Err(shutting_down().into()),
     }
 }
 
-/// What the call itself limits.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CallLimits {
+/// Who calls, and what the call itself limits.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// Who writes.
+    pub(super) caller: Caller,
     /// `grpc-timeout`.
     pub(super) deadline: Option<Instant>,
     /// When the client should move to a new connection.
@@ -118,7 +121,7 @@ struct Session {
     /// Barriers that were asked for: the batch that each waits for.
     flushes: std::collections::VecDeque<u64>,
     finishing: bool,
-    call: CallLimits,
+    call: Call,
     /// When a drained session ends at the latest, and why.
     drain: Option<(Instant, v1::DrainReason)>,
     /// Of a run that can be fenced.
@@ -133,7 +136,7 @@ impl Session {
         id: u64,
         mut requests: Streaming<WriteRequest>,
         responses: Responses,
-        call: CallLimits,
+        call: Call,
     ) -> Result<Self, End> {
         let SessionTimeouts { open: open_timeout, .. } = ingest.timeouts;
         let first = match tokio::time::timeout(open_timeout, requests.message()).await {
@@ -274,23 +277,18 @@ impl Session {
             // How much a transaction may carry is a matter of true sizes.
             self.opened.plan.measure();
         }
-        let (payload, bytes) = match batch.payload {
-            Some(WirePayload::Rows(rows)) => {
-                let bytes = rows.len();
-                (Payload::Rows(rows), bytes)
-            }
-            Some(WirePayload::Arrow(arrow)) => {
-                let bytes = arrow.ipc_messages.len();
-                (Payload::Arrow(arrow.ipc_messages), bytes)
-            }
+        let payload = match batch.payload {
+            Some(WirePayload::Rows(rows)) => Payload::Rows(rows),
+            Some(WirePayload::Arrow(arrow)) => Payload::Arrow(arrow.ipc_messages),
             None => return Err(status::invalid_argument("batch.payload", "is missing: send rows or arrow").into()),
         };
+        let bytes = payload.wire_bytes();
         let now = Instant::now();
         self.ledger
             .admit(batch.batch_seq, bytes as u64, now)
             .map_err(|error| status::out_of_range(reason::BATCH_SEQ, error.to_string()))?;
         self.ingest.instruments.batches.inc();
-        self.ingest.instruments.received_bytes.inc_by(bytes as u64);
+        self.ingest.instruments.count_received(&self.call.caller.name(), 0, bytes as u64);
         let settle_by = self.opened.rows_settle_by(now);
         let ticket = BatchTicket::with_deadline(batch.batch_seq, Arc::clone(&self.link), settle_by);
         let decoded = decoded_bytes(&self.opened, &payload).map_err(encoding_status)?;
@@ -317,7 +315,9 @@ impl Session {
             self.encoding = None;
             return Ok(());
         };
-        self.ledger.count_rows((chunk.rows.len() + chunk.rejects.len()) as u64);
+        let received = (chunk.rows.len() + chunk.rejects.len()) as u64;
+        self.ledger.count_rows(received);
+        self.ingest.instruments.count_received(&self.call.caller.name(), received, 0);
         self.ledger.count_coercions(&chunk.coercions);
         self.opened.count_coercions(&self.ingest.instruments, &chunk.coercions);
         // At most 100,000 rows.

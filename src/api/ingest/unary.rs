@@ -14,6 +14,7 @@ use super::ends::{deadline_passed, encoding_status, failure_status, row_deadline
 use super::ledger::Ledger;
 use super::open::{self, Opened};
 use super::reply;
+use crate::access::Caller;
 use crate::api::status;
 use crate::limits::WRITE_ROWS_MAX_ROWS;
 use crate::pool::{BatchTicket, SessionEvent, SessionLink};
@@ -41,6 +42,7 @@ pub(super) async fn write_rows(
     ingest: &Ingest,
     request: WriteRowsRequest,
     deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<v1::WriteRowsResponse, Status> {
     if ingest.shutdown.is_draining() {
         return Err(shutting_down());
@@ -69,7 +71,7 @@ pub(super) async fn write_rows(
     }
     let (link, events) = SessionLink::new(ingest.next_session_id(), opened.bulk);
     tokio::select! {
-        written = write(ingest, &opened, (payload, is_atomic), Arc::clone(&link), events) => written,
+        written = write(ingest, &opened, (payload, is_atomic), (Arc::clone(&link), events), caller) => written,
         () = until(deadline) => Err(deadline_passed()),
         () = async { until(Some(ingest.shutdown.drained().await)).await } => Err(shutting_down()),
         () = tokio::time::sleep_until(called_at + opened.patience()) => {
@@ -82,9 +84,10 @@ async fn write(
     ingest: &Ingest,
     opened: &Opened,
     (payload, is_atomic): (Payload, bool),
-    link: Arc<SessionLink>,
-    mut events: mpsc::UnboundedReceiver<SessionEvent>,
+    (link, mut events): (Arc<SessionLink>, mpsc::UnboundedReceiver<SessionEvent>),
+    caller: &Caller,
 ) -> Result<v1::WriteRowsResponse, Status> {
+    let bytes = payload.wire_bytes() as u64;
     let mut guard = Guard { ingest, link, finished: false };
     let now = Instant::now();
     let ticket = BatchTicket::with_deadline(1, Arc::clone(&guard.link), opened.rows_settle_by(now));
@@ -114,7 +117,9 @@ async fn write(
             return Err(status::invalid_argument("payload", message));
         }
     }
-    ledger.count_rows((rows.len() + rejects.len()) as u64);
+    let received = (rows.len() + rejects.len()) as u64;
+    ledger.count_rows(received);
+    ingest.instruments.count_received(&caller.name(), received, bytes);
     opened.count_coercions(&ingest.instruments, ledger.coercions());
     ingest.instruments.batches.inc();
     ingest.instruments.count_rows("rejected", rejects.len() as u64);

@@ -1,0 +1,170 @@
+//! The caller of a call: a credential that was shown, and what it is worth now.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::grants::Permission;
+use super::policy::{Limits, Policy, PolicyWatch};
+
+/// By what a caller is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// An API key: it must be in the policy, with this secret.
+    ApiKey {
+        /// Its id.
+        id: Arc<str>,
+        /// Of the whole key.
+        sha256: [u8; 32],
+    },
+    /// A token: its issuer must be in the policy.
+    Token {
+        /// Its issuer.
+        issuer: Arc<str>,
+    },
+    /// A client certificate: one of its names must be in the policy.
+    Certificate {
+        /// Its subject alternative names, as in [`Policy::certificates`].
+        names: Arc<[Arc<str>]>,
+    },
+}
+
+/// Who shows a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The principal's name.
+    pub principal: Arc<str>,
+    /// How it is known.
+    pub credential: Credential,
+    /// The credential is worth nothing from then on.
+    pub expires_at: Option<SystemTime>,
+}
+
+/// How a caller loses what it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The credential's time is over.
+    Expired,
+    /// The credential is not taken any more, or belongs to somebody else now.
+    Revoked,
+    /// The credential is good, but the principal may not do this any more.
+    GrantRemoved,
+}
+
+/// Who makes a call. A part of the request's extensions; clones are cheap.
+#[derive(Debug, Clone)]
+pub struct Caller(Option<Arc<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    identity: Identity,
+    policy: PolicyWatch,
+}
+
+/// What metrics and quotas call the caller where nobody has to say who they are.
+const ANYONE: &str = "anyone";
+
+impl Caller {
+    /// Anyone, where nobody has to say who they are: may do everything.
+    pub fn anyone() -> Self {
+        Self(None)
+    }
+
+    /// Somebody who has shown a credential that is good by the policy in force.
+    pub fn known(identity: Identity, policy: PolicyWatch) -> Self {
+        Self(Some(Arc::new(Known { identity, policy })))
+    }
+
+    /// Who a request comes from. The authentication layer has put that there; without the layer it is anyone.
+    pub fn of(extensions: &http::Extensions) -> Self {
+        extensions.get().cloned().unwrap_or_else(Self::anyone)
+    }
+
+    /// The principal's name.
+    pub fn name(&self) -> Arc<str> {
+        match &self.0 {
+            Some(known) => Arc::clone(&known.identity.principal),
+            None => ANYONE.into(),
+        }
+    }
+
+    /// Whether the caller may do this with this table, now.
+    pub fn may(&self, permission: Permission, table: &str) -> bool {
+        match &self.0 {
+            Some(known) => known.loss(&known.policy.borrow(), SystemTime::now(), permission, table).is_none(),
+            None => true,
+        }
+    }
+
+    /// Whether the caller may know that this table exists.
+    pub fn may_see(&self, table: &str) -> bool {
+        match &self.0 {
+            Some(known) => known
+                .policy
+                .borrow()
+                .principal(&known.identity.principal)
+                .is_some_and(|principal| principal.grants.show(table)),
+            None => true,
+        }
+    }
+
+    /// How fast the caller may go; `None` where nobody has to say who they are.
+    pub fn limits(&self) -> Option<Limits> {
+        let known = self.0.as_ref()?;
+        Some(known.policy.borrow().principal(&known.identity.principal).map(|p| p.limits).unwrap_or_default())
+    }
+
+    /// The policy in force, where there is one.
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        self.0.as_ref().map(|known| Arc::clone(&known.policy.borrow()))
+    }
+
+    /// When the credential ends by itself.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.0.as_ref().and_then(|known| known.identity.expires_at)
+    }
+
+    /// Resolves when the caller may not do this any more, and says why. Never does where nobody has to say who they are.
+    pub async fn lost(&self, permission: Permission, table: &str) -> Loss {
+        let Some(known) = &self.0 else { return std::future::pending().await };
+        let mut policy = known.policy.clone();
+        loop {
+            let now = SystemTime::now();
+            if let Some(loss) = known.loss(&policy.borrow_and_update(), now, permission, table) {
+                return loss;
+            }
+            // The wall clock may be set: it is asked again at the latest after a while.
+            const LOOK_AGAIN: Duration = Duration::from_secs(60);
+            let left = known.identity.expires_at.map(|at| at.duration_since(now).unwrap_or_default());
+            let wait = left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
+            tokio::select! {
+                changed = policy.changed() => if changed.is_err() {
+                    // Nobody changes the policy any more, at the end of the process: only the clock counts.
+                    tokio::time::sleep(wait).await;
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+}
+
+impl Known {
+    /// Why the caller may not do this, if so.
+    fn loss(&self, policy: &Policy, now: SystemTime, permission: Permission, table: &str) -> Option<Loss> {
+        let Identity { principal, credential, expires_at } = &self.identity;
+        if expires_at.is_some_and(|at| at <= now) {
+            return Some(Loss::Expired);
+        }
+        let is_good = match credential {
+            Credential::ApiKey { id, sha256 } => {
+                policy.api_keys.get(id).is_some_and(|key| key.sha256 == *sha256 && key.principal == *principal)
+            }
+            Credential::Token { issuer } => policy.issuers.contains(issuer),
+            Credential::Certificate { names } => policy.certificate_principal(names) == Some(principal),
+        };
+        if !is_good {
+            return Some(Loss::Revoked);
+        }
+        let allowed = policy.principal(principal).is_some_and(|principal| principal.grants.allow(permission, table));
+        (!allowed).then_some(Loss::GrantRemoved)
+    }
+}
