@@ -9,10 +9,12 @@
 
 mod caller;
 mod grants;
+mod issuer;
 mod peer;
 mod policy;
 
 pub use caller::{Caller, Credential, Identity, Loss};
 pub use grants::{Glob, GlobError, Grants, Permission};
+pub use issuer::{IssuerConfig, JwksSource, SignatureAlgorithm};
 pub use peer::{Peer, PeerCertificate};
 pub use policy::{ApiKey, Limits, Policy, PolicyWatch, Principal, Rate, TableLimits};

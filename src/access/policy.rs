@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::grants::{Glob, Grants};
+use super::issuer::IssuerConfig;
 
 /// A rate and how much of it may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,8 +89,8 @@ pub struct Policy {
     pub principals: HashMap<Arc<str>, Arc<Principal>>,
     /// By id.
     pub api_keys: HashMap<Arc<str>, Arc<ApiKey>>,
-    /// Issuers whose tokens are taken.
-    pub issuers: Vec<Arc<str>>,
+    /// Issuers whose tokens are taken, each once.
+    pub issuers: Vec<Arc<IssuerConfig>>,
     /// Subject alternative names of client certificates, as `kind:value` (`uri:spiffe://cluster/ns/ml/sa/fraud`,
     /// `dns:fraud.ml.svc`), and whose they are. The first that fits counts.
     pub certificates: Vec<(Arc<str>, Arc<str>)>,
@@ -106,6 +107,11 @@ impl Policy {
     /// Whose certificate has these names.
     pub fn certificate_principal(&self, names: &[Arc<str>]) -> Option<&Arc<str>> {
         self.certificates.iter().find(|(name, _)| names.contains(name)).map(|(_, principal)| principal)
+    }
+
+    /// An issuer whose tokens are taken.
+    pub fn issuer(&self, name: &str) -> Option<&Arc<IssuerConfig>> {
+        self.issuers.iter().find(|issuer| *issuer.issuer == *name)
     }
 
     /// The limits of a table, if there are any.
