@@ -5,10 +5,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
 use super::grants::{Glob, Grants};
 use super::issuer::IssuerConfig;
+use super::key::ShownKey;
 
 /// A rate and how much of it may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,6 +104,16 @@ impl Policy {
     /// A principal.
     pub fn principal(&self, name: &str) -> Option<&Arc<Principal>> {
         self.principals.get(name)
+    }
+
+    /// The key that is shown, if it is one. The comparison takes as long wherever the difference is, and an unknown id is
+    /// compared, too; the ids themselves are no secret.
+    pub fn api_key(&self, shown: ShownKey<'_>) -> Option<&Arc<ApiKey>> {
+        const NOBODYS: [u8; 32] = [0; 32];
+        let known = self.api_keys.get(shown.id());
+        let kept = known.map_or(&NOBODYS, |key| &key.sha256);
+        let is_same = bool::from(shown.sha256().ct_eq(kept));
+        known.filter(|_| is_same)
     }
 
     /// Whose certificate has these names.
