@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::file::ANYONE;
 use super::grants::Permission;
 use super::policy::{Limits, Policy, PolicyWatch};
 
@@ -61,9 +62,6 @@ struct Known {
     identity: Identity,
     policy: PolicyWatch,
 }
-
-/// What metrics and quotas call the caller where nobody has to say who they are.
-const ANYONE: &str = "anyone";
 
 impl Caller {
     /// Anyone, where nobody has to say who they are: may do everything.
