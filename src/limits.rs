@@ -195,3 +195,11 @@ pub const PARTITION_READ_UNITS_PER_SECOND: f64 = 3_000.0;
 pub const TRANSACTION_MAX_ACTIONS: usize = 100;
 /// How long a transaction's token makes its repetition harmless (DynamoDB).
 pub const TRANSACTION_TOKEN_VALID: Duration = Duration::from_secs(10 * 60);
+/// How often the access file is looked at (chosen: "within seconds").
+pub const ACCESS_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// A new access file is read twice, so far apart, and must be the same: it may be half written (chosen: editors take less).
+pub const ACCESS_SETTLE: Duration = Duration::from_millis(100);
+/// Largest access file (chosen: tens of thousands of keys).
+pub const ACCESS_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Longest name of a principal (chosen: an e-mail address or a Kubernetes service account fits).
+pub const PRINCIPAL_MAX_BYTES: usize = 256;
