@@ -195,3 +195,5 @@ pub const PARTITION_READ_UNITS_PER_SECOND: f64 = 3_000.0;
 pub const TRANSACTION_MAX_ACTIONS: usize = 100;
 /// How long a transaction's token makes its repetition harmless (DynamoDB).
 pub const TRANSACTION_TOKEN_VALID: Duration = Duration::from_secs(10 * 60);
+/// Label sets of one metric (OpenTelemetry's own default). What is beyond is counted together, as `other`.
+pub const METRIC_LABEL_SETS_MAX: usize = 2_000;
