@@ -89,10 +89,13 @@ impl Caller {
 
     /// Whether the caller may do this with this table, now.
     pub fn may(&self, permission: Permission, table: &str) -> bool {
-        match &self.0 {
-            Some(known) => known.loss(&known.policy.borrow(), SystemTime::now(), permission, table).is_none(),
-            None => true,
-        }
+        self.refusal(permission, table).is_none()
+    }
+
+    /// Why the caller may not do this with this table now, if it may not.
+    pub fn refusal(&self, permission: Permission, table: &str) -> Option<Loss> {
+        let known = self.0.as_ref()?;
+        known.loss(&known.policy.borrow(), SystemTime::now(), permission, table)
     }
 
     /// Whether the caller may know that this table exists.
