@@ -227,3 +227,5 @@ pub const ACCESS_SETTLE: Duration = Duration::from_millis(100);
 pub const ACCESS_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Longest name of a principal (chosen: an e-mail address or a Kubernetes service account fits).
 pub const PRINCIPAL_MAX_BYTES: usize = 256;
+/// Label sets of one metric (OpenTelemetry's own default). What is beyond is counted together, as `other`.
+pub const METRIC_LABEL_SETS_MAX: usize = 2_000;
