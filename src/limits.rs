@@ -101,6 +101,11 @@ pub const ROW_DEADLINE_GRACE: Duration = Duration::from_secs(60);
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence in the middle of a message (fault 6).
 pub const MESSAGE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A session is told so long before its credential ends (chosen: its client fetches a new token and finishes what is under way).
+pub const CREDENTIAL_END_NOTICE: Duration = Duration::from_secs(30);
+/// But not before only this part of the time is left that was left when it was opened: a quarter (chosen: some tokens live for
+/// a minute).
+pub const CREDENTIAL_END_NOTICE_SHARE: u32 = 4;
 /// A client that reads no acks for this long is cut off (fault 28).
 pub const ACK_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// HTTP/2 keep-alive ping interval (fault 6).
@@ -195,3 +200,5 @@ pub const PARTITION_READ_UNITS_PER_SECOND: f64 = 3_000.0;
 pub const TRANSACTION_MAX_ACTIONS: usize = 100;
 /// How long a transaction's token makes its repetition harmless (DynamoDB).
 pub const TRANSACTION_TOKEN_VALID: Duration = Duration::from_secs(10 * 60);
+/// Label sets of one metric (OpenTelemetry's own default). What is beyond is counted together, as `other`.
+pub const METRIC_LABEL_SETS_MAX: usize = 2_000;
