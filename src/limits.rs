@@ -188,6 +188,11 @@ pub const RANGE_BUFFER_BYTES: usize = MESSAGE_MAX_BYTES;
 pub const RANGE_FIRST_ITEM_BYTES: usize = 4096;
 /// Queries of one range that run at once (chosen: 256 write shards in 16 rounds).
 pub const RANGE_CONCURRENT_CALLS: usize = 16;
+/// How often quotas forget who has been idle (chosen: a hundred thousand names are some 30 MB, and a look at them a few
+/// milliseconds).
+pub const QUOTA_IDLE_SWEEP: Duration = Duration::from_secs(60);
+/// When to come back for a stream where a principal has as many as it may have (chosen: nobody knows when one ends).
+pub const STREAM_RETRY: Duration = Duration::from_secs(1);
 /// First wait of a client before it tries again (chosen: above a process restart's jitter, below what people notice).
 pub const CLIENT_BACKOFF_BASE: Duration = Duration::from_millis(100);
 /// Longest wait of a client between two attempts (chosen).
