@@ -118,6 +118,10 @@ pub struct Instruments {
     pub connections: Gauge,
     /// Connections that were not taken, or closed for what they did, by reason.
     pub connections_refused: Family<ReasonLabel, Counter>,
+    /// When the certificate ends, in seconds since 1970; 0 without TLS.
+    pub certificate_expiry: Gauge,
+    /// Certificates that were replaced on disk: `ok` where the new one is in force, `failed` where the old one still is.
+    pub certificate_reloads: Family<OutcomeLabel, Counter>,
     /// Calls that were refused before a handler saw them, by reason.
     pub calls_refused: Family<ReasonLabel, Counter>,
     /// Rows received, by principal.
@@ -172,6 +176,8 @@ impl Instruments {
             read_seconds: seconds(),
             connections: Gauge::default(),
             connections_refused: Family::default(),
+            certificate_expiry: Gauge::default(),
+            certificate_reloads: Family::default(),
             calls_refused: Family::default(),
             principal_rows: Family::default(),
             principal_bytes: Family::default(),
@@ -228,6 +234,10 @@ impl Instruments {
         registry.register("connections", "Connections that are open", i.connections.clone());
         let refused = "Connections that were not taken, or closed for what they did, by reason";
         registry.register("connections_refused", refused, i.connections_refused.clone());
+        let expiry = "When the certificate ends, since 1970; 0 without TLS";
+        registry.register_with_unit("tls_certificate_expiry", expiry, Unit::Seconds, i.certificate_expiry.clone());
+        let reloads = "Certificates replaced on disk, by whether the new one is in force";
+        registry.register("tls_certificate_reloads", reloads, i.certificate_reloads.clone());
         let refused = "Calls that were refused before a handler saw them, by reason";
         registry.register("calls_refused", refused, i.calls_refused.clone());
         registry.register("principal_rows", "Rows received by principal", i.principal_rows.clone());
