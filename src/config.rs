@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::ingest::SessionTimeouts;
 use crate::catalog::{CatalogConfig, ShardConfig};
+use crate::edge::EdgeConfig;
 use crate::limits::{
     ACCESS_RELOAD_INTERVAL, EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, KEEPALIVE_INTERVAL,
     KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES, MESSAGE_STALL_TIMEOUT, WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES,
@@ -19,6 +20,10 @@ use crate::limits::{
 use crate::pool::{PoolConfig, WindowConfig};
 use crate::store::StoreConfig;
 use crate::telemetry::logging::LogFormat;
+
+mod edge;
+
+pub use edge::TlsConfig;
 
 /// A configuration as it is written: a file, the environment, or flags. Absent keys leave the layer below.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -105,6 +110,15 @@ pub struct Config {
     /// The shape of log lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
+    /// The gateway's certificate, and clients'.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// Connections at once; derived from `memory_mib` and the limit of open files where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
+    /// Connections at once from one address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_address: Option<usize>,
 }
 
 /// The embedded store, as it is written.
@@ -219,6 +233,8 @@ pub struct Settings {
     pub log: String,
     /// The shape of log lines.
     pub log_format: LogFormat,
+    /// How connections are taken.
+    pub edge: EdgeConfig,
 }
 
 impl Config {
@@ -267,6 +283,12 @@ impl Config {
             worker_threads: self.worker_threads.or(below.worker_threads),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
+            tls: match (self.tls, below.tls) {
+                (Some(above), Some(below)) => Some(above.or(below)),
+                (above, below) => above.or(below),
+            },
+            max_connections: self.max_connections.or(below.max_connections),
+            max_connections_per_address: self.max_connections_per_address.or(below.max_connections_per_address),
         }
     }
 
@@ -310,6 +332,9 @@ impl Config {
             worker_threads: None,
             log: Some("info".to_owned()),
             log_format: Some(LogFormat::Text),
+            tls: None,
+            max_connections: Some(edge::default_max_connections(memory_mib)),
+            max_connections_per_address: None,
         })
     }
 }
@@ -318,6 +343,7 @@ impl Settings {
     /// Checks every value.
     pub fn try_new(config: Config) -> Result<Self, ConfigError> {
         let config = config.with_defaults();
+        let edge = edge::settings(&config)?;
         let address = |key: &'static str, value: Option<String>| {
             let value = value.unwrap_or_default();
             value.parse::<SocketAddr>().map_err(|_| ConfigError {
@@ -408,6 +434,7 @@ impl Settings {
             worker_threads: config.worker_threads.map(|n| at_least("worker_threads", Some(n), 1)).transpose()?,
             log: config.log.unwrap_or_default(),
             log_format: config.log_format.unwrap_or_default(),
+            edge,
         })
     }
 }

@@ -13,7 +13,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
 use crate::access::AccessFileError;
 use crate::admin::{self, Admin, BackendHealth};
@@ -23,7 +22,8 @@ use crate::api::status::credential_refused;
 use crate::api::table::{Checks, TableApi};
 use crate::catalog::{Catalog, CatalogError, ShardConfig};
 use crate::config::{Backend, Settings};
-use crate::limits::MESSAGE_MAX_BYTES;
+use crate::edge::{self, TlsError};
+use crate::limits::{ERROR_RESETS_MAX, HEADER_LIST_MAX_BYTES, MESSAGE_MAX_BYTES, PENDING_RESETS_MAX};
 use crate::middleware::auth::{Authenticator, WatchedFile};
 use crate::middleware::unary_writes::CHECK_ROWS;
 use crate::middleware::{AuthLayer, LargeCalls, StallLayer, TraceLayer, UnaryWritesLayer};
@@ -68,6 +68,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The certificate's files are not what they should be.
+    #[error("configuration: {0}")]
+    Tls(#[from] TlsError),
     /// The embedded store does not start.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
@@ -92,6 +95,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
+    has_tls: bool,
     admin_address: Option<SocketAddr>,
     shutdown: Shutdown,
     drain_for: Duration,
@@ -142,7 +146,11 @@ impl Gateway {
         store: Arc<dyn Store>,
         embedded: Option<Embedded>,
     ) -> Result<Self, StartError> {
-        let Ports { listener, address, admin: admin_listener } = ports;
+        let Ports { listener, address, admin: admin_listener, tls } = ports;
+        let has_tls = tls.is_some();
+        if !has_tls && !address.ip().is_loopback() {
+            tracing::warn!("no TLS on {address}: what clients send, their tokens too, can be read on the way");
+        }
         let control_table = control_table(&settings);
         let instruments = Arc::new(Instruments::new());
         let shutdown = Shutdown::new(settings.drain_for);
@@ -202,6 +210,10 @@ impl Gateway {
             .http2_keepalive_interval(Some(settings.keepalive.interval))
             .http2_keepalive_timeout(Some(settings.keepalive.timeout))
             .max_frame_size(MAX_FRAME_BYTES)
+            // What a client may make the transport hold, or do over and over; `edge` has the rest.
+            .http2_max_header_list_size(HEADER_LIST_MAX_BYTES)
+            .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+            .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .layer(TraceLayer)
@@ -224,7 +236,7 @@ impl Gateway {
             // Older tools ask for the alpha version.
             .add_service(reflection().build_v1alpha()?);
         let draining = shutdown.token();
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = edge::incoming(listener, &settings.edge, tls, &instruments, shutdown.token());
         let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.cancelled_owned()));
 
         let stop_admin = CancellationToken::new();
@@ -239,6 +251,7 @@ impl Gateway {
         };
         Ok(Self {
             address,
+            has_tls,
             admin_address,
             shutdown,
             drain_for: settings.drain_for,
@@ -260,7 +273,7 @@ impl Gateway {
 
     /// Where gRPC is served, as clients write it.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", if self.has_tls { "https" } else { "http" }, self.address)
     }
 
     /// Where the side port is.
@@ -310,22 +323,25 @@ impl Gateway {
     }
 }
 
-/// The ports, taken.
+/// The ports, taken, and what is spoken on them.
 struct Ports {
     listener: TcpListener,
     address: SocketAddr,
     admin: Option<TcpListener>,
+    tls: Option<edge::Loaded>,
 }
 
 impl Ports {
     async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        // First, and at the start only, so that nothing waits for the files.
+        let tls = settings.edge.load_tls()?;
         let listener = bind(settings.listen, "gRPC").await?;
         let admin = match settings.admin {
             Some(address) => Some(bind(address, "the side port").await?),
             None => None,
         };
         let address = local_address(&listener, settings.listen, "gRPC")?;
-        Ok(Self { listener, address, admin })
+        Ok(Self { listener, address, admin, tls })
     }
 }
 
