@@ -190,3 +190,5 @@ pub const PARTITION_READ_UNITS_PER_SECOND: f64 = 3_000.0;
 pub const TRANSACTION_MAX_ACTIONS: usize = 100;
 /// How long a transaction's token makes its repetition harmless (DynamoDB).
 pub const TRANSACTION_TOKEN_VALID: Duration = Duration::from_secs(10 * 60);
+/// Write sessions that the status page's board lists (chosen: about a mebibyte of names and numbers).
+pub const SESSION_BOARD_MAX_SESSIONS: usize = 4_096;

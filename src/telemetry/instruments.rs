@@ -12,6 +12,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use smallvec::SmallVec;
+
+use super::hot_key_board::HotKeyBoard;
+use super::session_board::SessionBoard;
 
 /// The outcome of a row, as a label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -130,6 +134,12 @@ pub struct Instruments {
     pub rate_limited_seconds: Family<PrincipalLabel, Counter<f64, AtomicU64>>,
     /// Calls that were refused because of a rate limit, by principal.
     pub rate_limited_calls: Family<PrincipalLabel, Counter>,
+    /// Rejected rows by reason.
+    pub rejects: Family<ReasonLabel, Counter>,
+    /// Write sessions, one by one.
+    pub session_board: SessionBoard,
+    /// The heaviest partition keys.
+    pub hot_keys: HotKeyBoard,
 }
 
 impl fmt::Debug for Instruments {
@@ -178,6 +188,9 @@ impl Instruments {
             principal_reads: Family::default(),
             rate_limited_seconds: Family::default(),
             rate_limited_calls: Family::default(),
+            rejects: Family::default(),
+            session_board: SessionBoard::default(),
+            hot_keys: HotKeyBoard::default(),
         };
         let mut registry = std::mem::take(&mut instruments.registry);
         let i = &instruments;
@@ -238,6 +251,7 @@ impl Instruments {
         registry.register_with_unit("rate_limited", limited, Unit::Seconds, i.rate_limited_seconds.clone());
         let limited = "Calls refused because of a rate limit, by principal";
         registry.register("rate_limited_calls", limited, i.rate_limited_calls.clone());
+        registry.register("rejected_rows", "Rejected rows by reason", i.rejects.clone());
         instruments.registry = registry;
         instruments
     }
@@ -246,6 +260,22 @@ impl Instruments {
     pub fn count_rows(&self, status: &'static str, rows: u64) {
         if rows > 0 {
             self.rows.get_or_create(&StatusLabel { status }).inc_by(rows);
+        }
+    }
+
+    /// Counts rejected rows, each with its reason.
+    pub fn count_rejects(&self, reasons: impl Iterator<Item = &'static str>) {
+        // Many rows of a batch are rejected for few reasons.
+        let mut counts: SmallVec<[(&'static str, u64); 4]> = SmallVec::new();
+        for reason in reasons {
+            match counts.iter_mut().find(|(counted, _)| *counted == reason) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((reason, 1)),
+            }
+        }
+        self.count_rows("rejected", counts.iter().map(|(_, count)| count).sum());
+        for (reason, count) in counts {
+            self.rejects.get_or_create(&ReasonLabel { reason }).inc_by(count);
         }
     }
 
