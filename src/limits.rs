@@ -192,3 +192,5 @@ pub const TRANSACTION_MAX_ACTIONS: usize = 100;
 pub const TRANSACTION_TOKEN_VALID: Duration = Duration::from_secs(10 * 60);
 /// Write sessions that the status page's board lists (chosen: about a mebibyte of names and numbers).
 pub const SESSION_BOARD_MAX_SESSIONS: usize = 4_096;
+/// Label sets of one metric (OpenTelemetry's own default). What is beyond is counted together, as `other`.
+pub const METRIC_LABEL_SETS_MAX: usize = 2_000;

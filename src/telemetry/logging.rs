@@ -42,6 +42,8 @@ fn guarded(filter: &str) -> Vec<(&'static str, LevelFilter)> {
     let level = if quiet { LevelFilter::ERROR } else { LevelFilter::WARN };
     let mut guarded: Vec<_> = SHOWS_REQUESTS.iter().map(|target| (*target, level)).collect();
     guarded.push(("dynoxide", LevelFilter::ERROR));
+    // The telemetry library tells of its own life at `info`; what goes wrong is more than that.
+    guarded.push(("opentelemetry", level));
     guarded
 }
 

@@ -29,7 +29,8 @@ impl Lane {
         instruments.attempt_seconds.observe((now - running.started).as_secs_f64());
         match result {
             Ok(done) => {
-                instruments.write_units.inc_by(done.write_units.max(0.0));
+                let label = TableLabel { dynamodb_table: running.table.to_string() };
+                instruments.write_units.get_or_create(&label).inc_by(done.write_units);
             }
             Err(error) => {
                 tracing::debug!(table = %running.table, items = running.items, %error, "a write attempt failed");
