@@ -16,10 +16,12 @@ pub enum Credential {
         /// Of the whole key.
         sha256: [u8; 32],
     },
-    /// A token: its issuer must be in the policy.
+    /// A token: its issuer must be in the policy, and give the claim's value to the same principal.
     Token {
         /// Its issuer.
         issuer: Arc<str>,
+        /// The value of the issuer's [`principal_claim`](super::IssuerConfig::principal_claim).
+        claim: Arc<str>,
     },
     /// A client certificate: one of its names must be in the policy.
     Certificate {
@@ -158,7 +160,9 @@ impl Known {
             Credential::ApiKey { id, sha256 } => {
                 policy.api_keys.get(id).is_some_and(|key| key.sha256 == *sha256 && key.principal == *principal)
             }
-            Credential::Token { issuer } => policy.issuers.contains(issuer),
+            Credential::Token { issuer, claim } => {
+                policy.issuer(issuer).is_some_and(|issuer| issuer.principal_of(claim) == Some(&**principal))
+            }
             Credential::Certificate { names } => policy.certificate_principal(names) == Some(principal),
         };
         if !is_good {

@@ -9,10 +9,14 @@
 
 mod caller;
 mod grants;
+mod issuer;
+mod key;
 mod peer;
 mod policy;
 
 pub use caller::{Caller, Credential, Identity, Loss};
 pub use grants::{Glob, GlobError, Grants, Permission};
+pub use issuer::{IssuerConfig, JwksSource, SignatureAlgorithm};
+pub use key::{KEY_PREFIX, KeyFormError, KeyIdError, NewKey, ShownKey, check_key_id};
 pub use peer::{Peer, PeerCertificate};
 pub use policy::{ApiKey, Limits, Policy, PolicyWatch, Principal, Rate, TableLimits};

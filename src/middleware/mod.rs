@@ -11,11 +11,13 @@
 //!
 //! Authentication and rate limits are not there yet; serve only networks that you trust.
 
+pub mod auth;
 pub mod large_calls;
 pub mod stall;
 pub mod trace;
 pub mod unary_writes;
 
+pub use auth::AuthLayer;
 pub use large_calls::LargeCalls;
 pub use stall::{MessageStalled, StallLayer};
 pub use trace::TraceLayer;
