@@ -27,9 +27,12 @@ pub struct Config {
     /// Where gRPC is served, `127.0.0.1:50051`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
-    /// Where /metrics, /livez and /readyz are served, `127.0.0.1:9464`.
+    /// Where the status page, /metrics, /livez and /readyz are served, `127.0.0.1:9464`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
+    /// Whether /metrics needs an operator's key, as the status page does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_need_key: Option<bool>,
     /// Run the embedded store: `true` in memory, or a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedded: Option<EmbeddedChoice>,
@@ -165,6 +168,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the side port is served; `None` for nowhere.
     pub admin: Option<SocketAddr>,
+    /// Whether /metrics needs an operator's key.
+    pub metrics_need_key: bool,
     /// Where rows go.
     pub backend: Backend,
     /// How DynamoDB is reached.
@@ -222,6 +227,7 @@ impl Config {
         Self {
             listen: self.listen.or(below.listen),
             admin: self.admin.or(below.admin),
+            metrics_need_key: self.metrics_need_key.or(below.metrics_need_key),
             embedded,
             endpoint_url,
             region: self.region.or(below.region),
@@ -262,6 +268,7 @@ impl Config {
         self.or(Self {
             listen: Some("127.0.0.1:50051".to_owned()),
             admin: Some("127.0.0.1:9464".to_owned()),
+            metrics_need_key: Some(false),
             embedded: None,
             endpoint_url: None,
             region: None,
@@ -347,6 +354,7 @@ impl Settings {
         Ok(Self {
             listen: address("listen", config.listen)?,
             admin,
+            metrics_need_key: config.metrics_need_key.unwrap_or_default(),
             backend,
             store: StoreConfig {
                 endpoint_url: config.endpoint_url,

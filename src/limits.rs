@@ -101,6 +101,11 @@ pub const ROW_DEADLINE_GRACE: Duration = Duration::from_secs(60);
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence in the middle of a message (fault 6).
 pub const MESSAGE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A session is told so long before its credential ends (chosen: its client fetches a new token and finishes what is under way).
+pub const CREDENTIAL_END_NOTICE: Duration = Duration::from_secs(30);
+/// But not before only this part of the time is left that was left when it was opened: a quarter (chosen: some tokens live for
+/// a minute).
+pub const CREDENTIAL_END_NOTICE_SHARE: u32 = 4;
 /// A client that reads no acks for this long is cut off (fault 28).
 pub const ACK_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// HTTP/2 keep-alive ping interval (fault 6).
@@ -192,5 +197,21 @@ pub const TRANSACTION_MAX_ACTIONS: usize = 100;
 pub const TRANSACTION_TOKEN_VALID: Duration = Duration::from_secs(10 * 60);
 /// Write sessions that the status page's board lists (chosen: about a mebibyte of names and numbers).
 pub const SESSION_BOARD_MAX_SESSIONS: usize = 4_096;
+/// How often the access file is looked at (chosen: "within seconds").
+pub const ACCESS_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// A new access file is read twice, so far apart, and must be the same: it may be half written (chosen: editors take less).
+pub const ACCESS_SETTLE: Duration = Duration::from_millis(100);
+/// Largest access file (chosen: tens of thousands of keys).
+pub const ACCESS_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Longest name of a principal (chosen: an e-mail address or a Kubernetes service account fits).
+pub const PRINCIPAL_MAX_BYTES: usize = 256;
 /// Label sets of one metric (OpenTelemetry's own default). What is beyond is counted together, as `other`.
 pub const METRIC_LABEL_SETS_MAX: usize = 2_000;
+/// Connections to the side port at once (chosen: some scrapers, probes, and people with a page each).
+pub const ADMIN_MAX_CONNECTIONS: usize = 128;
+/// How long a request's head may take on the side port, and an idle connection may stay (chosen: a page asks once a second).
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection to the side port may last (chosen: a browser opens another one unnoticed).
+pub const ADMIN_CONNECTION_MAX_AGE: Duration = Duration::from_secs(120);
+/// A request's head on the side port, in bytes (chosen).
+pub const ADMIN_MAX_HEAD_BYTES: usize = 16 * 1024;

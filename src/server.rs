@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
-use crate::admin::{self, Admin, BackendHealth};
+use crate::admin::{self, Admin, BackendHealth, Door};
 use crate::api::ingest::{Ingest, IngestApi, no_slot};
 use crate::api::read::ReadApi;
 use crate::api::table::{Checks, TableApi};
@@ -220,8 +220,20 @@ impl Gateway {
         let (admin, admin_address) = match admin_listener {
             Some(listener) => {
                 let address = local_address(&listener, settings.admin.unwrap_or(address), "the side port")?;
-                let admin = Admin { instruments: Arc::clone(&instruments), shutdown: shutdown.clone(), backend };
-                let task = tokio::spawn(admin::serve(listener, admin, stop_admin.clone().cancelled_owned()));
+                let admin = Admin {
+                    instruments: Arc::clone(&instruments),
+                    shutdown: shutdown.clone(),
+                    backend,
+                    backend_name: match settings.backend {
+                        Backend::Embedded(_) => "the embedded store",
+                        Backend::DynamoDb => "DynamoDB",
+                    },
+                    door: if address.ip().is_loopback() { Door::OpenOnLoopback } else { Door::Closed },
+                    metrics_need_key: settings.metrics_need_key,
+                    memory_bytes: settings.memory_bytes,
+                    max_write_sessions: settings.max_write_sessions,
+                };
+                let task = tokio::spawn(admin::serve(listener, admin, stop_admin.clone()));
                 (Some(task), Some(address))
             }
             None => (None, None),

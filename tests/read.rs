@@ -331,8 +331,8 @@ async fn wrong_requests_are_refused_with_the_place_and_what_is_expected() {
     request.consistency = 9;
     refused(gateway.client.clone().get_row(request).await.map(|_| unreachable!()), "consistency", "9");
 
-    let denied = gateway.get("nowhere", number_key(1), &[]).await.unwrap_err();
-    assert_eq!(denied.code(), Code::PermissionDenied);
+    let missing = gateway.get("nowhere", number_key(1), &[]).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
 
     let too_many = keys("nums", (0..1001).map(number_key).collect(), &[]);
     let status = gateway.batch(vec![too_many]).await.unwrap_err();
@@ -507,7 +507,7 @@ async fn wrong_ranges_are_refused_with_the_place_and_what_is_expected() {
         assert!(status.message().contains(words), "{}", status.message());
     }
     let nowhere = ReadRangeRequest { table: "nowhere".into(), ..range_of("a") };
-    assert_eq!(gateway.client.clone().read_range(nowhere).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(gateway.client.clone().read_range(nowhere).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]

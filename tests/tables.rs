@@ -242,5 +242,5 @@ async fn pages_of_the_list_hold_every_table_once_and_what_is_for_later_says_so()
     let status = client.check_rows(v1::CheckRowsRequest::default()).await.unwrap_err();
     assert_eq!(status.get_error_details().error_info().unwrap().reason, "INVALID_ARGUMENT");
     let request = v1::GetTableRequest { name: "nothing".to_owned(), schema_version: 0 };
-    assert_eq!(client.get_table(request).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(client.get_table(request).await.unwrap_err().code(), Code::NotFound);
 }

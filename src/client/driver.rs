@@ -290,6 +290,8 @@ impl Driver {
                 let message = "it ended before Finished".to_owned();
                 Ok(Some(End::Broken(ClientError::Interrupted { endpoint, message, retry_after: None })))
             }
+            // It had said that the credential ends. Whether there is a better one is seen when the next call is opened.
+            Err(status) if call.drain_until.is_some() && is_credential_refused(&status) => Ok(Some(End::Drained)),
             Err(status) => {
                 let error = self.client.error(&status);
                 if error.is_transient() { Ok(Some(End::Broken(error))) } else { Err(error) }
@@ -418,6 +420,10 @@ async fn open_call(client: &Client, open: v1::Open, channel: Channel) -> Result<
         Some(_) => Err(protocol("the first message was not Opened")),
         None => Err(client.error(&tonic::Status::unavailable("the call ended before Opened"))),
     }
+}
+
+fn is_credential_refused(status: &tonic::Status) -> bool {
+    matches!(status.code(), tonic::Code::Unauthenticated | tonic::Code::PermissionDenied)
 }
 
 fn protocol(message: &str) -> ClientError {

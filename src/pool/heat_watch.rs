@@ -90,7 +90,7 @@ mod tests {
             let now = start + Duration::from_millis(tick * 100);
             // Four of 25 items are the hot one's, twice ten units a second each; the others come once.
             let item = |position: usize| {
-                Some(if position % 6 == 0 { (1, 2.0) } else { (1_000 + tick * 100 + position as u64, 1.0) })
+                Some(if position.is_multiple_of(6) { (1, 2.0) } else { (1_000 + tick * 100 + position as u64, 1.0) })
             };
             watch.note(&board, &cards, 24, item, now);
             watch.note(&board, &users, 24, item, now);

@@ -2,13 +2,14 @@
 //!
 //! `session` is the task of a streaming call, `unary` its small twin; `open` checks what both start with,
 //! `encoding` walks their batches, `group` holds those together that are atomic, `ledger` keeps the books, `reply` speaks the protocol, `responses` is the
-//! stream that the client reads, `ends` says how calls end. The handler returns at once, so that a session's refusal and its acks travel the same way:
+//! stream that the client reads, `leave` watches whether its caller may still write, `ends` says how calls end. The handler returns at once, so that a session's refusal and its acks travel the same way:
 //! on that stream.
 
 mod columns;
 pub(super) mod encoding;
 pub(super) mod ends;
 mod group;
+mod leave;
 mod ledger;
 pub(super) mod open;
 pub(super) mod reply;

@@ -17,6 +17,7 @@ use super::ends::{
     End, deadline_passed, drained, encoding_status, failure_status, no_finish, row_deadline_status, shutting_down,
     unreadable, until,
 };
+use super::leave::{Leave, Leaving};
 use super::ledger::Ledger;
 use super::open::{self, Opened};
 use super::reply;
@@ -125,6 +126,7 @@ struct Session {
     flushes: std::collections::VecDeque<u64>,
     finishing: bool,
     call: Call,
+    leave: Leave,
     /// When a drained session ends at the latest, and why.
     drain: Option<(Instant, v1::DrainReason)>,
     /// Of a run that can be fenced.
@@ -155,7 +157,7 @@ impl Session {
             }
         };
         let schema_changes = ingest.catalog.changes();
-        let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed()).await?;
+        let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed(), &call.caller).await?;
         let epoch = opened.claim_epoch(&ingest.catalog).await?;
         let (link, events) = SessionLink::new(id, opened.bulk);
         let announced_version = opened.table.version;
@@ -172,6 +174,7 @@ impl Session {
         let board = &ingest.instruments.session_board;
         let seat = board.enter(&name, &opened.table.def.name, call.caller.name(), Instant::now());
         let ledger = Ledger::new(opened.is_sequenced());
+        let leave = Leave::new(&call.caller, &opened.table.def.name);
         let mut session = Self {
             ingest: Arc::clone(ingest),
             name,
@@ -187,6 +190,7 @@ impl Session {
             flushes: std::collections::VecDeque::new(),
             finishing: false,
             call,
+            leave,
             drain: None,
             epoch,
             schema_changes,
@@ -211,6 +215,7 @@ impl Session {
             let may_read = self.encoding.is_none()
                 && self.waiting.is_none()
                 && !self.finishing
+                && !self.leave.is_over()
                 && self.flushes.len() < FLUSHES_WAITING
                 && self.ledger.has_room(window.max_unacked_bytes, window.max_unacked_batches);
             let timer = self.next_timer();
@@ -224,9 +229,10 @@ impl Session {
                 () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                     self.take_timer().await
                 }
-                until = self.ingest.shutdown.drained(), if self.drain.is_none() => {
+                until = self.ingest.shutdown.drained(), if self.heeds_shutdown() => {
                     self.start_drain(v1::DrainReason::Shutdown, until).await
                 }
+                leaving = self.leave.next() => self.take_leave(leaving).await,
                 fenced = fenced(&mut self.epoch), if self.epoch.is_some() => Err(fenced.into()),
                 Ok(()) = self.schema_changes.changed() => self.announce_schema().await,
                 // A chunk at a time, and others first: a large batch must not keep a thread for itself.
@@ -238,7 +244,8 @@ impl Session {
                 },
             };
             match step {
-                Ok(()) if self.finishing && self.ledger.committed_through() == self.ledger.last_seq() => {
+                Ok(()) if self.ledger.committed_through() < self.ledger.last_seq() => {}
+                Ok(()) if self.finishing => {
                     let finished =
                         v1::Finished { receipt: Some(reply::receipt(&self.ledger, self.opened.plan.rules())) };
                     return match self.send(Response::Finished(finished)).await {
@@ -246,7 +253,11 @@ impl Session {
                         Err(end) => end,
                     };
                 }
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(status) = self.leave.status() {
+                        return End::Status(status);
+                    }
+                }
                 Err(end) => return end,
             }
         }
@@ -431,7 +442,7 @@ impl Session {
         if let Some((until, why)) = self.drain
             && until <= now
         {
-            return Err(drained(why).into());
+            return Err(self.leave.status().unwrap_or_else(|| drained(why)).into());
         }
         if self.ledger.oldest().is_some_and(|received| received + self.opened.patience() <= now) {
             return Err(row_deadline_status(self.link.trouble(), self.opened.row_deadline).into());
@@ -440,6 +451,28 @@ impl Session {
             return self.start_drain(v1::DrainReason::ConnectionAge, now + self.ingest.drain_for).await;
         }
         Ok(())
+    }
+
+    /// The end of the process comes before what else there was to leave for, but for an old connection, which ends sooner.
+    fn heeds_shutdown(&self) -> bool {
+        use v1::DrainReason::{ConnectionAge, Shutdown};
+        self.drain.is_none_or(|(_, why)| !matches!(why, Shutdown | ConnectionAge))
+    }
+
+    /// The caller may soon not write any more, or may not now.
+    async fn take_leave(&mut self, leaving: Leaving) -> Result<(), End> {
+        let why = leaving.reason();
+        let acks_for = self.ingest.drain_for;
+        match leaving {
+            Leaving::Soon(ends_at) => {
+                self.start_drain(why, ends_at).await?;
+                // What was taken by then is acked.
+                self.drain = Some((ends_at + acks_for, why));
+                Ok(())
+            }
+            Leaving::Now(_) if self.drain.is_some_and(|(_, told)| told == why) => Ok(()),
+            Leaving::Now(_) => self.start_drain(why, Instant::now() + acks_for).await,
+        }
     }
 
     async fn start_drain(&mut self, why: v1::DrainReason, until: Instant) -> Result<(), End> {

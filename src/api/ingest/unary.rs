@@ -56,7 +56,7 @@ pub(super) async fn write_rows(
     };
     let called_at = Instant::now();
     let opening = async {
-        let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed()).await?;
+        let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed(), caller).await?;
         let epoch = opened.claim_epoch(&ingest.catalog).await?;
         Ok::<_, Status>((opened, epoch))
     };
