@@ -15,15 +15,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
+use crate::access::{AccessFileError, PolicyWatch};
 use crate::admin::{self, Admin, BackendHealth, Door};
 use crate::api::ingest::{Ingest, IngestApi, no_slot};
 use crate::api::read::ReadApi;
+use crate::api::status::credential_refused;
 use crate::api::table::{Checks, TableApi};
 use crate::catalog::{Catalog, CatalogError, ShardConfig};
 use crate::config::{Backend, Settings};
 use crate::limits::MESSAGE_MAX_BYTES;
+use crate::middleware::auth::{Authenticator, WatchedFile};
 use crate::middleware::unary_writes::CHECK_ROWS;
-use crate::middleware::{LargeCalls, StallLayer, TraceLayer, UnaryWritesLayer};
+use crate::middleware::{AuthLayer, LargeCalls, StallLayer, TraceLayer, UnaryWritesLayer};
 use crate::pool::heat::HeatConfig;
 use crate::pool::{MemoryBudget, Pool, PoolConfig, PoolTasks};
 use crate::proto::server::ingest_service_server::IngestServiceServer;
@@ -77,6 +80,9 @@ pub enum StartError {
     /// The catalog cannot be opened.
     #[error("the catalog cannot be opened: {0}")]
     Catalog(#[from] CatalogError),
+    /// The access file cannot be read, or says what cannot be meant.
+    #[error(transparent)]
+    Access(#[from] AccessFileError),
     /// A fault of ours.
     #[error("server reflection cannot be built: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -103,7 +109,8 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything. When it returns, clients can connect.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        // Ports first: nothing is created when they are taken.
+        // The access file and the ports first: nothing is created when it is wrong, or they are taken.
+        let access = open_access(&settings)?;
         let ports = Ports::bind(&settings).await?;
         let mut store_config = settings.store.clone();
         let embedded = match &settings.backend {
@@ -118,17 +125,19 @@ impl Gateway {
         };
         let dynamodb = DynamoDb::connect(&store_config).await?;
         dynamodb.check_access(&control_table(&settings)).await?;
-        Self::serve(settings, ports, Arc::new(dynamodb), embedded).await
+        Self::serve(settings, access, ports, Arc::new(dynamodb), embedded).await
     }
 
     /// Starts everything but the store, which is given: `settings` does not choose one.
     pub async fn start_with_store(settings: Settings, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        let access = open_access(&settings)?;
         let ports = Ports::bind(&settings).await?;
-        Self::serve(settings, ports, store, None).await
+        Self::serve(settings, access, ports, store, None).await
     }
 
     async fn serve(
         settings: Settings,
+        access: Option<WatchedFile>,
         ports: Ports,
         store: Arc<dyn Store>,
         embedded: Option<Embedded>,
@@ -137,6 +146,8 @@ impl Gateway {
         let control_table = control_table(&settings);
         let instruments = Arc::new(Instruments::new());
         let shutdown = Shutdown::new(settings.drain_for);
+        let policy = access.as_ref().map(WatchedFile::policy);
+        let auth = authentication(&settings, access, address, &instruments, &shutdown);
         let catalog = Catalog::open(Arc::clone(&store), settings.catalog.clone()).await?;
         tokio::spawn(catalog.clone().refresh_loop(shutdown.token()));
         tokio::spawn(catalog.clone().epoch_loop(shutdown.token()));
@@ -195,6 +206,7 @@ impl Gateway {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .layer(TraceLayer)
+            .layer(auth)
             .layer(UnaryWritesLayer::new(slots, no_slot))
             .layer(StallLayer::new(settings.message_stall_timeout));
         let router = server
@@ -228,7 +240,7 @@ impl Gateway {
                         Backend::Embedded(_) => "the embedded store",
                         Backend::DynamoDb => "DynamoDB",
                     },
-                    door: if address.ip().is_loopback() { Door::OpenOnLoopback } else { Door::Closed },
+                    door: door(policy, address, settings.allow_anyone),
                     metrics_need_key: settings.metrics_need_key,
                     memory_bytes: settings.memory_bytes,
                     max_write_sessions: settings.max_write_sessions,
@@ -327,6 +339,45 @@ impl Ports {
         };
         let address = local_address(&listener, settings.listen, "gRPC")?;
         Ok(Self { listener, address, admin })
+    }
+}
+
+/// The access file, if there is one.
+fn open_access(settings: &Settings) -> Result<Option<WatchedFile>, AccessFileError> {
+    settings.access.as_ref().map(|access| WatchedFile::open(access.file.clone())).transpose()
+}
+
+/// Who is let in: whom the access file names, from now on watched; without one, everybody.
+fn authentication(
+    settings: &Settings,
+    access: Option<WatchedFile>,
+    address: SocketAddr,
+    instruments: &Arc<Instruments>,
+    shutdown: &Shutdown,
+) -> AuthLayer {
+    let (Some(file), Some(access)) = (access, &settings.access) else {
+        if !address.ip().to_canonical().is_loopback() {
+            tracing::warn!(
+                "EVERYBODY who reaches {address} may read, write and drop every table: `allow_anyone` is on"
+            );
+        }
+        return AuthLayer::open();
+    };
+    let authenticator = Authenticator::new(file.policy(), None);
+    tokio::spawn(file.watch(access.reload_interval, Arc::clone(instruments), shutdown.token()));
+    AuthLayer::new(authenticator, credential_refused, Arc::clone(instruments))
+}
+
+/// Who may look at the status page.
+fn door(policy: Option<PolicyWatch>, address: SocketAddr, allow_anyone: bool) -> Door {
+    match (policy, address.ip().to_canonical().is_loopback()) {
+        (Some(policy), _) => Door::Operators(policy),
+        (None, true) => Door::OpenOnLoopback,
+        (None, false) if allow_anyone => Door::OpenToAnyone,
+        (None, false) => {
+            tracing::warn!("the status page on {address} is closed: without an access file it is only for loopback");
+            Door::Closed
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! in force. Callers: `middleware`, `api`, `quota`, `admin`.
 
 mod caller;
+mod changes;
 mod file;
 mod grants;
 mod issuer;
@@ -16,6 +17,7 @@ mod peer;
 mod policy;
 
 pub use caller::{Caller, Credential, Identity, Loss};
+pub use changes::PolicyChanges;
 pub use file::{AccessFileError, parse_access_file, read_access_file};
 pub use grants::{Glob, GlobError, Grants, Permission};
 pub use issuer::{IssuerConfig, JwksSource, SignatureAlgorithm};

@@ -21,6 +21,12 @@ pub struct ServeArgs {
     /// Where /metrics, /livez and /readyz are served, or `off` [default: 127.0.0.1:9464]
     #[arg(long, value_name = "IP:PORT", env = "FOREBAY_ADMIN")]
     admin: Option<String>,
+    /// Who may come in, and what each may do (YAML); without it, everybody on loopback
+    #[arg(long, value_name = "FILE", env = "FOREBAY_ACCESS")]
+    access: Option<PathBuf>,
+    /// Let everybody do everything, from other machines, too
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", env = "FOREBAY_ALLOW_ANYONE")]
+    allow_anyone: Option<bool>,
     /// A DynamoDB-compatible endpoint instead of AWS
     #[arg(long, value_name = "URL", env = "FOREBAY_ENDPOINT_URL")]
     endpoint_url: Option<String>,
@@ -76,6 +82,8 @@ impl ServeArgs {
         let flags = Config {
             listen: self.listen,
             admin: self.admin,
+            access: self.access,
+            allow_anyone: self.allow_anyone,
             embedded,
             endpoint_url: self.endpoint_url,
             region: self.region,

@@ -3,13 +3,12 @@
 //! ```text
 //! connection   HTTP/2 keep-alive, streams per connection   (server.rs, on the transport)
 //! trace        one log line a call, first, so that it sees what the layers below refuse
+//! auth         who calls; before all that costs something, so that strangers take no slot and cannot wait in one
 //! unary_writes a slot before the message is read, because the transport buffers the whole of it
 //! stall        ends a call that stops in the middle of a message
 //! large_calls  on the table service: only calls that took a slot may have messages above tonic's own limit
 //! handler      streaming sessions take their slots in api::ingest
 //! ```
-//!
-//! Authentication and rate limits are not there yet; serve only networks that you trust.
 
 pub mod auth;
 pub mod large_calls;

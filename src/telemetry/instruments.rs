@@ -134,6 +134,10 @@ pub struct Instruments {
     pub connections_refused: Family<ReasonLabel, Counter>,
     /// Calls that were refused before a handler saw them, by reason.
     pub calls_refused: Family<ReasonLabel, Counter>,
+    /// New access files, by what became of them.
+    pub access_reloads: Family<OutcomeLabel, Counter>,
+    /// 1 while the access file cannot be used, and an older one is in force.
+    pub access_file_refused: Gauge,
     /// Rows received, by principal.
     pub principal_rows: Family<PrincipalLabel, Counter>,
     /// Bytes of batches received, by principal.
@@ -245,6 +249,16 @@ impl Instruments {
                 "forebay.calls_refused",
                 "{call}",
                 "Calls that were refused before a handler saw them, by reason",
+            ),
+            access_reloads: r.family(
+                "forebay.access_reloads",
+                "{file}",
+                "New access files, by what became of them: applied or refused",
+            ),
+            access_file_refused: r.one(
+                "forebay.access_file_refused",
+                "{file}",
+                "1 while the access file cannot be used, and an older one is in force",
             ),
             principal_rows: r.family("forebay.principal_rows", "{row}", "Rows received by principal"),
             principal_bytes: r.family("forebay.principal_received", "By", "Bytes of batches received by principal"),
