@@ -22,6 +22,7 @@
 //! schema      types, tables, and the texts they are written in
 //! telemetry   logging set-up; every instrument in one file
 //! proto       the generated types
+//! quota       rate limits, per principal and per table
 //! access      principals, grants and limits; the caller of a call
 //! yaml, limits, shutdown
 //! ```
@@ -41,6 +42,7 @@ pub mod middleware;
 pub mod payload;
 pub mod pool;
 pub mod proto;
+pub mod quota;
 pub mod read;
 pub mod schema;
 pub mod server;

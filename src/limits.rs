@@ -106,6 +106,30 @@ pub const CREDENTIAL_END_NOTICE: Duration = Duration::from_secs(30);
 /// But not before only this part of the time is left that was left when it was opened: a quarter (chosen: some tokens live for
 /// a minute).
 pub const CREDENTIAL_END_NOTICE_SHARE: u32 = 4;
+/// Longest token (chosen: twice the largest that identity providers make; a header list may have 16 KiB).
+pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
+/// How far an issuer's clock may be from ours (chosen: the least that is common; every token lives so much longer).
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+/// Verified tokens that are remembered (chosen: a few MiB; a client has one at a time).
+pub const TOKENS_REMEMBERED: usize = 10_000;
+/// For how long (chosen: [`JWKS_REFRESH`]; a key that was taken back verifies nothing for longer).
+pub const TOKEN_REMEMBERED: Duration = JWKS_REFRESH;
+/// An issuer's keys are fetched anew after this time (chosen: issuers announce new keys hours before they use them).
+pub const JWKS_REFRESH: Duration = Duration::from_secs(10 * 60);
+/// The shortest time between two fetches of an issuer's keys (chosen: strangers must not make us ask more often).
+pub const JWKS_PAUSE: Duration = Duration::from_secs(30);
+/// How long an issuer's keys hold while they cannot be fetched (fault 10).
+pub const JWKS_KEEP: Duration = Duration::from_secs(24 * 3600);
+/// A fetch may take this long (chosen: calls with a new key wait for it).
+pub const JWKS_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest key set (chosen: a hundred keys with their certificates).
+pub const JWKS_MAX_BYTES: usize = 256 * 1024;
+/// How often a file of keys is read (chosen: as the access file).
+pub const JWKS_FILE_INTERVAL: Duration = ACCESS_RELOAD_INTERVAL;
+/// The shortest time between two reads of it (chosen: a read costs microseconds).
+pub const JWKS_FILE_PAUSE: Duration = Duration::from_secs(1);
+/// Shortest RSA modulus (RFC 7518, section 3.3: 2048 bits).
+pub const RSA_KEY_MIN_BYTES: usize = 256;
 /// A client that reads no acks for this long is cut off (fault 28).
 pub const ACK_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// HTTP/2 keep-alive ping interval (fault 6).
@@ -164,6 +188,11 @@ pub const RANGE_BUFFER_BYTES: usize = MESSAGE_MAX_BYTES;
 pub const RANGE_FIRST_ITEM_BYTES: usize = 4096;
 /// Queries of one range that run at once (chosen: 256 write shards in 16 rounds).
 pub const RANGE_CONCURRENT_CALLS: usize = 16;
+/// How often quotas forget who has been idle (chosen: a hundred thousand names are some 30 MB, and a look at them a few
+/// milliseconds).
+pub const QUOTA_IDLE_SWEEP: Duration = Duration::from_secs(60);
+/// When to come back for a stream where a principal has as many as it may have (chosen: nobody knows when one ends).
+pub const STREAM_RETRY: Duration = Duration::from_secs(1);
 /// First wait of a client before it tries again (chosen: above a process restart's jitter, below what people notice).
 pub const CLIENT_BACKOFF_BASE: Duration = Duration::from_millis(100);
 /// Longest wait of a client between two attempts (chosen).
