@@ -32,9 +32,12 @@ pub struct Config {
     /// Where gRPC is served, `127.0.0.1:50051`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
-    /// Where /metrics, /livez and /readyz are served, `127.0.0.1:9464`.
+    /// Where the status page, /metrics, /livez and /readyz are served, `127.0.0.1:9464`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
+    /// Whether /metrics needs an operator's key, as the status page does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_need_key: Option<bool>,
     /// The access file: who may come in, and what each may do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<PathBuf>,
@@ -197,8 +200,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the side port is served; `None` for nowhere.
     pub admin: Option<SocketAddr>,
+    /// Whether /metrics needs an operator's key.
+    pub metrics_need_key: bool,
     /// Who may come in; `None` for everybody.
     pub access: Option<AccessSettings>,
+    /// Whether, without an access file, that was decided for other machines, too.
+    pub allow_anyone: bool,
     /// Where rows go.
     pub backend: Backend,
     /// How DynamoDB is reached.
@@ -258,6 +265,7 @@ impl Config {
         Self {
             listen: self.listen.or(below.listen),
             admin: self.admin.or(below.admin),
+            metrics_need_key: self.metrics_need_key.or(below.metrics_need_key),
             access: self.access.or(below.access),
             access_reload_seconds: self.access_reload_seconds.or(below.access_reload_seconds),
             allow_anyone: self.allow_anyone.or(below.allow_anyone),
@@ -307,6 +315,7 @@ impl Config {
         self.or(Self {
             listen: Some("127.0.0.1:50051".to_owned()),
             admin: Some("127.0.0.1:9464".to_owned()),
+            metrics_need_key: Some(false),
             access: None,
             access_reload_seconds: Some(ACCESS_RELOAD_INTERVAL.as_secs_f64()),
             allow_anyone: Some(false),
@@ -401,11 +410,14 @@ impl Settings {
         let listen = address("listen", config.listen)?;
         let reload_interval = access_reload;
         let access = config.access.map(|file| AccessSettings { file, reload_interval });
-        check_who_may_come_in(listen, access.is_some(), config.allow_anyone.unwrap_or_default())?;
+        let allow_anyone = config.allow_anyone.unwrap_or_default();
+        check_who_may_come_in(listen, access.is_some(), allow_anyone)?;
         Ok(Self {
             listen,
             admin,
+            metrics_need_key: config.metrics_need_key.unwrap_or_default(),
             access,
+            allow_anyone,
             backend,
             store: StoreConfig {
                 endpoint_url: config.endpoint_url,

@@ -224,6 +224,8 @@ pub const PARTITION_READ_UNITS_PER_SECOND: f64 = 3_000.0;
 pub const TRANSACTION_MAX_ACTIONS: usize = 100;
 /// How long a transaction's token makes its repetition harmless (DynamoDB).
 pub const TRANSACTION_TOKEN_VALID: Duration = Duration::from_secs(10 * 60);
+/// Write sessions that the status page's board lists (chosen: about a mebibyte of names and numbers).
+pub const SESSION_BOARD_MAX_SESSIONS: usize = 4_096;
 /// How often the access file is looked at (chosen: "within seconds").
 pub const ACCESS_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 /// A new access file is read twice, so far apart, and must be the same: it may be half written (chosen: editors take less).
@@ -291,3 +293,11 @@ pub const ERROR_RESETS_MAX: usize = 256;
 pub const MESSAGE_MIN_BYTES_PER_SECOND: u32 = 16 * 1024;
 /// How often a client looks at its token's file (chosen: Kubernetes projects a new one minutes before the old one ends).
 pub const CLIENT_TOKEN_RECHECK: Duration = Duration::from_secs(1);
+/// Connections to the side port at once (chosen: some scrapers, probes, and people with a page each).
+pub const ADMIN_MAX_CONNECTIONS: usize = 128;
+/// How long a request's head may take on the side port, and an idle connection may stay (chosen: a page asks once a second).
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection to the side port may last (chosen: a browser opens another one unnoticed).
+pub const ADMIN_CONNECTION_MAX_AGE: Duration = Duration::from_secs(120);
+/// A request's head on the side port, in bytes (chosen).
+pub const ADMIN_MAX_HEAD_BYTES: usize = 16 * 1024;

@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::AccessFileError;
-use crate::admin::{self, Admin, BackendHealth};
+use crate::access::{AccessFileError, PolicyWatch};
+use crate::admin::{self, Admin, BackendHealth, Door};
 use crate::api::ingest::{Ingest, IngestApi, no_slot};
 use crate::api::read::ReadApi;
 use crate::api::status::credential_refused;
@@ -154,6 +154,7 @@ impl Gateway {
         let control_table = control_table(&settings);
         let instruments = Arc::new(Instruments::new());
         let shutdown = Shutdown::new(settings.drain_for);
+        let policy = access.as_ref().map(WatchedFile::policy);
         let auth = authentication(&settings, access, address, &instruments, &shutdown);
         let catalog = Catalog::open(Arc::clone(&store), settings.catalog.clone()).await?;
         tokio::spawn(catalog.clone().refresh_loop(shutdown.token()));
@@ -243,8 +244,20 @@ impl Gateway {
         let (admin, admin_address) = match admin_listener {
             Some(listener) => {
                 let address = local_address(&listener, settings.admin.unwrap_or(address), "the side port")?;
-                let admin = Admin { instruments: Arc::clone(&instruments), shutdown: shutdown.clone(), backend };
-                let task = tokio::spawn(admin::serve(listener, admin, stop_admin.clone().cancelled_owned()));
+                let admin = Admin {
+                    instruments: Arc::clone(&instruments),
+                    shutdown: shutdown.clone(),
+                    backend,
+                    backend_name: match settings.backend {
+                        Backend::Embedded(_) => "the embedded store",
+                        Backend::DynamoDb => "DynamoDB",
+                    },
+                    door: door(policy, address, settings.allow_anyone),
+                    metrics_need_key: settings.metrics_need_key,
+                    memory_bytes: settings.memory_bytes,
+                    max_write_sessions: settings.max_write_sessions,
+                };
+                let task = tokio::spawn(admin::serve(listener, admin, stop_admin.clone()));
                 (Some(task), Some(address))
             }
             None => (None, None),
@@ -369,6 +382,19 @@ fn authentication(
     let authenticator = Authenticator::new(file.policy(), None);
     tokio::spawn(file.watch(access.reload_interval, Arc::clone(instruments), shutdown.token()));
     AuthLayer::new(authenticator, credential_refused, Arc::clone(instruments))
+}
+
+/// Who may look at the status page.
+fn door(policy: Option<PolicyWatch>, address: SocketAddr, allow_anyone: bool) -> Door {
+    match (policy, address.ip().to_canonical().is_loopback()) {
+        (Some(policy), _) => Door::Operators(policy),
+        (None, true) => Door::OpenOnLoopback,
+        (None, false) if allow_anyone => Door::OpenToAnyone,
+        (None, false) => {
+            tracing::warn!("the status page on {address} is closed: without an access file it is only for loopback");
+            Door::Closed
+        }
+    }
 }
 
 fn control_table(settings: &Settings) -> String {
