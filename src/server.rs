@@ -17,19 +17,22 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::admin::{self, Admin, BackendHealth};
 use crate::api::ingest::{Ingest, IngestApi, no_slot};
+use crate::api::quota::Charges;
 use crate::api::read::ReadApi;
+use crate::api::status;
 use crate::api::table::{Checks, TableApi};
 use crate::catalog::{Catalog, CatalogError, ShardConfig};
 use crate::config::{Backend, Settings};
 use crate::limits::MESSAGE_MAX_BYTES;
 use crate::middleware::unary_writes::CHECK_ROWS;
-use crate::middleware::{LargeCalls, StallLayer, TraceLayer, UnaryWritesLayer};
+use crate::middleware::{LargeCalls, LoadShedLayer, StallLayer, StreamOpenLayer, TraceLayer, UnaryWritesLayer};
 use crate::pool::heat::HeatConfig;
 use crate::pool::{MemoryBudget, Pool, PoolConfig, PoolTasks};
 use crate::proto::server::ingest_service_server::IngestServiceServer;
 use crate::proto::server::table_service_server::TableServiceServer;
 use crate::proto::v1::read_service_server::ReadServiceServer;
 use crate::proto::{DESCRIPTORS, v1};
+use crate::quota::Quotas;
 use crate::read::PointReader;
 use crate::shutdown::Shutdown;
 use crate::store::dynamodb::{ConnectError, DynamoDb};
@@ -159,11 +162,16 @@ impl Gateway {
         let hash_seed = pool.hash_seed();
         let decode_memory = MemoryBudget::new(settings.decode_memory_bytes, Arc::clone(&instruments));
         let slots = Arc::new(Semaphore::new(settings.max_write_sessions));
+        let quotas = Quotas::new();
+        tokio::spawn(quotas.clone().forget_loop(shutdown.token()));
+        let charges = Charges::new(quotas.clone(), Arc::clone(&instruments));
         let ingest = IngestApi(Arc::new(Ingest {
             catalog: catalog.clone(),
             pool,
             memory: MemoryBudget::new(settings.memory_bytes, Arc::clone(&instruments)),
             decode_memory: decode_memory.clone(),
+            quotas: quotas.clone(),
+            charges: charges.clone(),
             instruments: Arc::clone(&instruments),
             shutdown: shutdown.clone(),
             window: v1::Window {
@@ -176,8 +184,8 @@ impl Gateway {
             session_slots: Arc::clone(&slots),
             next_session: AtomicU64::new(1),
         }));
-        let read = ReadApi::new(catalog.clone(), PointReader::new(Arc::clone(&store)));
-        let table = TableServiceServer::new(TableApi::new(catalog, Checks { hash_seed, decode_memory }));
+        let read = ReadApi::new(catalog.clone(), PointReader::new(Arc::clone(&store)), charges.clone());
+        let table = TableServiceServer::new(TableApi::new(catalog, Checks { hash_seed, decode_memory, charges }));
         let large = table.clone().max_decoding_message_size(MESSAGE_MAX_BYTES);
 
         let reflection = || {
@@ -195,6 +203,8 @@ impl Gateway {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .layer(TraceLayer)
+            .layer(StreamOpenLayer::new(quotas, status::quota_used_up, Arc::clone(&instruments)))
+            .layer(LoadShedLayer::new(settings.max_calls, status::overloaded, Arc::clone(&instruments)))
             .layer(UnaryWritesLayer::new(slots, no_slot))
             .layer(StallLayer::new(settings.message_stall_timeout));
         let router = server
