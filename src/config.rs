@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::ingest::SessionTimeouts;
 use crate::catalog::{CatalogConfig, ShardConfig};
+use crate::edge::EdgeConfig;
 use crate::limits::{
     ACCESS_RELOAD_INTERVAL, EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, KEEPALIVE_INTERVAL,
     KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES, MESSAGE_STALL_TIMEOUT, WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES,
@@ -20,6 +21,10 @@ use crate::pool::{PoolConfig, WindowConfig};
 use crate::store::StoreConfig;
 use crate::telemetry::logging::LogFormat;
 
+mod edge;
+
+pub use edge::TlsConfig;
+
 /// A configuration as it is written: a file, the environment, or flags. Absent keys leave the layer below.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -27,9 +32,12 @@ pub struct Config {
     /// Where gRPC is served, `127.0.0.1:50051`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
-    /// Where /metrics, /livez and /readyz are served, `127.0.0.1:9464`.
+    /// Where the status page, /metrics, /livez and /readyz are served, `127.0.0.1:9464`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
+    /// Whether /metrics needs an operator's key, as the status page does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_need_key: Option<bool>,
     /// The access file: who may come in, and what each may do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<PathBuf>,
@@ -105,6 +113,15 @@ pub struct Config {
     /// The shape of log lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
+    /// The gateway's certificate, and clients'.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// Connections at once; derived from `memory_mib` and the limit of open files where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
+    /// Connections at once from one address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_address: Option<usize>,
 }
 
 /// The embedded store, as it is written.
@@ -183,8 +200,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the side port is served; `None` for nowhere.
     pub admin: Option<SocketAddr>,
+    /// Whether /metrics needs an operator's key.
+    pub metrics_need_key: bool,
     /// Who may come in; `None` for everybody.
     pub access: Option<AccessSettings>,
+    /// Whether, without an access file, that was decided for other machines, too.
+    pub allow_anyone: bool,
     /// Where rows go.
     pub backend: Backend,
     /// How DynamoDB is reached.
@@ -219,6 +240,8 @@ pub struct Settings {
     pub log: String,
     /// The shape of log lines.
     pub log_format: LogFormat,
+    /// How connections are taken.
+    pub edge: EdgeConfig,
 }
 
 impl Config {
@@ -242,6 +265,7 @@ impl Config {
         Self {
             listen: self.listen.or(below.listen),
             admin: self.admin.or(below.admin),
+            metrics_need_key: self.metrics_need_key.or(below.metrics_need_key),
             access: self.access.or(below.access),
             access_reload_seconds: self.access_reload_seconds.or(below.access_reload_seconds),
             allow_anyone: self.allow_anyone.or(below.allow_anyone),
@@ -267,6 +291,12 @@ impl Config {
             worker_threads: self.worker_threads.or(below.worker_threads),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
+            tls: match (self.tls, below.tls) {
+                (Some(above), Some(below)) => Some(above.or(below)),
+                (above, below) => above.or(below),
+            },
+            max_connections: self.max_connections.or(below.max_connections),
+            max_connections_per_address: self.max_connections_per_address.or(below.max_connections_per_address),
         }
     }
 
@@ -285,6 +315,7 @@ impl Config {
         self.or(Self {
             listen: Some("127.0.0.1:50051".to_owned()),
             admin: Some("127.0.0.1:9464".to_owned()),
+            metrics_need_key: Some(false),
             access: None,
             access_reload_seconds: Some(ACCESS_RELOAD_INTERVAL.as_secs_f64()),
             allow_anyone: Some(false),
@@ -310,6 +341,9 @@ impl Config {
             worker_threads: None,
             log: Some("info".to_owned()),
             log_format: Some(LogFormat::Text),
+            tls: None,
+            max_connections: Some(edge::default_max_connections(memory_mib)),
+            max_connections_per_address: None,
         })
     }
 }
@@ -318,6 +352,7 @@ impl Settings {
     /// Checks every value.
     pub fn try_new(config: Config) -> Result<Self, ConfigError> {
         let config = config.with_defaults();
+        let edge = edge::settings(&config)?;
         let address = |key: &'static str, value: Option<String>| {
             let value = value.unwrap_or_default();
             value.parse::<SocketAddr>().map_err(|_| ConfigError {
@@ -375,11 +410,14 @@ impl Settings {
         let listen = address("listen", config.listen)?;
         let reload_interval = access_reload;
         let access = config.access.map(|file| AccessSettings { file, reload_interval });
-        check_who_may_come_in(listen, access.is_some(), config.allow_anyone.unwrap_or_default())?;
+        let allow_anyone = config.allow_anyone.unwrap_or_default();
+        check_who_may_come_in(listen, access.is_some(), allow_anyone)?;
         Ok(Self {
             listen,
             admin,
+            metrics_need_key: config.metrics_need_key.unwrap_or_default(),
             access,
+            allow_anyone,
             backend,
             store: StoreConfig {
                 endpoint_url: config.endpoint_url,
@@ -408,6 +446,7 @@ impl Settings {
             worker_threads: config.worker_threads.map(|n| at_least("worker_threads", Some(n), 1)).transpose()?,
             log: config.log.unwrap_or_default(),
             log_format: config.log_format.unwrap_or_default(),
+            edge,
         })
     }
 }

@@ -121,6 +121,11 @@ impl Caller {
         self.0.as_ref().map(|known| Arc::clone(&known.policy.borrow()))
     }
 
+    /// The policy in force and the next ones, where there are any.
+    pub fn policy_changes(&self) -> Option<PolicyWatch> {
+        self.0.as_ref().map(|known| known.policy.clone())
+    }
+
     /// When the credential ends by itself, as far as is known now: an API key's time may be changed.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.0.as_ref().and_then(|known| known.expires_at(&known.policy.borrow()))

@@ -1,7 +1,7 @@
 //! The tower stack before the handlers, on one screen.
 //!
 //! ```text
-//! connection   HTTP/2 keep-alive, streams per connection   (server.rs, on the transport)
+//! connection   TLS, caps, floods (edge); HTTP/2 keep-alive, streams per connection (server.rs, on the transport)
 //! trace        one log line a call, first, so that it sees what the layers below refuse
 //! auth         who calls; before all that costs something, so that strangers take no slot and cannot wait in one
 //! unary_writes a slot before the message is read, because the transport buffers the whole of it

@@ -6,6 +6,7 @@
 //!
 //! Caller: `server`.
 
+pub mod jwt;
 mod layer;
 mod reload;
 
