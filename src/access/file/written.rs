@@ -233,13 +233,16 @@ from_text!(CertificateName, |text| {
         format!("`{text}` is no name of a certificate; expected one such as {kinds}")
     };
     let (kind, value) = text.split_once(':').ok_or_else(wrong)?;
-    let fits = match kind {
-        "uri" | "dns" | "email" => !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()),
+    let fits = |value: &str| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_name = match kind {
+        // Names of hosts are the same in any case.
+        "dns" if fits(value) => return Ok(Self(text.to_ascii_lowercase().into())),
+        "uri" | "email" => fits(value),
         // An address has one spelling in a certificate, and many here.
         "ip" => return value.parse::<IpAddr>().map(|ip| Self(format!("ip:{ip}").into())).map_err(|_| wrong()),
         _ => false,
     };
-    if fits { Ok(Self(text.into())) } else { Err(wrong()) }
+    if is_name { Ok(Self(text.into())) } else { Err(wrong()) }
 });
 
 /// How many, and not none.
