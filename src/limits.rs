@@ -191,6 +191,17 @@ pub const RANGE_CONCURRENT_CALLS: usize = 16;
 /// How often quotas forget who has been idle (chosen: a hundred thousand names are some 30 MB, and a look at them a few
 /// milliseconds).
 pub const QUOTA_IDLE_SWEEP: Duration = Duration::from_secs(60);
+/// A rate limit may keep a session waiting for this long as plain back-pressure; beyond, its window shrinks (fault 11).
+pub const QUOTA_WAIT_QUIET: Duration = Duration::from_millis(250);
+/// How often a session's window may be halved because of its rate limit (chosen: 8 MiB to 512 KiB, and 64 batches to 4).
+pub const QUOTA_WINDOW_HALVINGS: u32 = 4;
+/// A session whose rate limit kept it waiting for less than [`QUOTA_WAIT_QUIET`] for so long gets half of that back (chosen).
+pub const QUOTA_WINDOW_GROWS_AFTER: Duration = Duration::from_secs(5);
+/// Unary calls in handlers at once, for each core (chosen: a core serves some 30,000 point reads a second, and DynamoDB takes
+/// 10 ms: 300 are in handlers when all goes well).
+pub const CALLS_PER_CORE: usize = 512;
+/// When to come back where there are too many of them (chosen: above what most calls take).
+pub const OVERLOAD_RETRY: Duration = Duration::from_millis(200);
 /// When to come back for a stream where a principal has as many as it may have (chosen: nobody knows when one ends).
 pub const STREAM_RETRY: Duration = Duration::from_secs(1);
 /// First wait of a client before it tries again (chosen: above a process restart's jitter, below what people notice).

@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{AccessFileError, PolicyWatch};
 use crate::admin::{self, Admin, BackendHealth, Door};
 use crate::api::ingest::{Ingest, IngestApi, no_slot};
+use crate::api::quota::Charges;
 use crate::api::read::ReadApi;
-use crate::api::status::credential_refused;
+use crate::api::status;
 use crate::api::table::{Checks, TableApi};
 use crate::catalog::{Catalog, CatalogError, ShardConfig};
 use crate::config::{Backend, Settings};
@@ -26,13 +27,16 @@ use crate::edge::{self, TlsError};
 use crate::limits::{ERROR_RESETS_MAX, HEADER_LIST_MAX_BYTES, MESSAGE_MAX_BYTES, PENDING_RESETS_MAX};
 use crate::middleware::auth::{Authenticator, WatchedFile};
 use crate::middleware::unary_writes::CHECK_ROWS;
-use crate::middleware::{AuthLayer, LargeCalls, StallLayer, TraceLayer, UnaryWritesLayer};
+use crate::middleware::{
+    AuthLayer, LargeCalls, LoadShedLayer, StallLayer, StreamOpenLayer, TraceLayer, UnaryWritesLayer,
+};
 use crate::pool::heat::HeatConfig;
 use crate::pool::{MemoryBudget, Pool, PoolConfig, PoolTasks};
 use crate::proto::server::ingest_service_server::IngestServiceServer;
 use crate::proto::server::table_service_server::TableServiceServer;
 use crate::proto::v1::read_service_server::ReadServiceServer;
 use crate::proto::{DESCRIPTORS, v1};
+use crate::quota::Quotas;
 use crate::read::PointReader;
 use crate::shutdown::Shutdown;
 use crate::store::dynamodb::{ConnectError, DynamoDb};
@@ -178,11 +182,16 @@ impl Gateway {
         let hash_seed = pool.hash_seed();
         let decode_memory = MemoryBudget::new(settings.decode_memory_bytes, Arc::clone(&instruments));
         let slots = Arc::new(Semaphore::new(settings.max_write_sessions));
+        let quotas = Quotas::new();
+        tokio::spawn(quotas.clone().forget_loop(shutdown.token()));
+        let charges = Charges::new(quotas.clone(), Arc::clone(&instruments));
         let ingest = IngestApi(Arc::new(Ingest {
             catalog: catalog.clone(),
             pool,
             memory: MemoryBudget::new(settings.memory_bytes, Arc::clone(&instruments)),
             decode_memory: decode_memory.clone(),
+            quotas: quotas.clone(),
+            charges: charges.clone(),
             instruments: Arc::clone(&instruments),
             shutdown: shutdown.clone(),
             window: v1::Window {
@@ -195,8 +204,8 @@ impl Gateway {
             session_slots: Arc::clone(&slots),
             next_session: AtomicU64::new(1),
         }));
-        let read = ReadApi::new(catalog.clone(), PointReader::new(Arc::clone(&store)));
-        let table = TableServiceServer::new(TableApi::new(catalog, Checks { hash_seed, decode_memory }));
+        let read = ReadApi::new(catalog.clone(), PointReader::new(Arc::clone(&store)), charges.clone());
+        let table = TableServiceServer::new(TableApi::new(catalog, Checks { hash_seed, decode_memory, charges }));
         let large = table.clone().max_decoding_message_size(MESSAGE_MAX_BYTES);
 
         let reflection = || {
@@ -219,6 +228,8 @@ impl Gateway {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .layer(TraceLayer)
             .layer(auth)
+            .layer(StreamOpenLayer::new(quotas, status::quota_used_up, Arc::clone(&instruments)))
+            .layer(LoadShedLayer::new(settings.max_calls, status::overloaded, Arc::clone(&instruments)))
             .layer(UnaryWritesLayer::new(slots, no_slot))
             .layer(StallLayer::new(settings.message_stall_timeout));
         let router = server
@@ -381,7 +392,7 @@ fn authentication(
     };
     let authenticator = Authenticator::new(file.policy(), None);
     tokio::spawn(file.watch(access.reload_interval, Arc::clone(instruments), shutdown.token()));
-    AuthLayer::new(authenticator, credential_refused, Arc::clone(instruments))
+    AuthLayer::new(authenticator, status::credential_refused, Arc::clone(instruments))
 }
 
 /// Who may look at the status page.
