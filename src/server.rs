@@ -34,6 +34,7 @@ use crate::read::PointReader;
 use crate::shutdown::Shutdown;
 use crate::store::dynamodb::{ConnectError, DynamoDb};
 use crate::store::embedded::{Embedded, EmbeddedError};
+use crate::store::observed::Observed;
 use crate::store::{ControlError, Store};
 use crate::telemetry::Instruments;
 
@@ -103,6 +104,11 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything. When it returns, clients can connect.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        Self::start_with_instruments(settings, Arc::new(Instruments::new())).await
+    }
+
+    /// The same, counting with these instruments, which no other gateway has.
+    pub async fn start_with_instruments(settings: Settings, instruments: Arc<Instruments>) -> Result<Self, StartError> {
         // Ports first: nothing is created when they are taken.
         let ports = Ports::bind(&settings).await?;
         let mut store_config = settings.store.clone();
@@ -118,13 +124,16 @@ impl Gateway {
         };
         let dynamodb = DynamoDb::connect(&store_config).await?;
         dynamodb.check_access(&control_table(&settings)).await?;
-        Self::serve(settings, ports, Arc::new(dynamodb), embedded).await
+        let store = Observed::new(Arc::new(dynamodb.clone()), Arc::clone(&instruments), Some(dynamodb.server()));
+        Self::serve(settings, ports, Arc::new(store), embedded, instruments).await
     }
 
     /// Starts everything but the store, which is given: `settings` does not choose one.
     pub async fn start_with_store(settings: Settings, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let ports = Ports::bind(&settings).await?;
-        Self::serve(settings, ports, store, None).await
+        let instruments = Arc::new(Instruments::new());
+        let store = Observed::new(store, Arc::clone(&instruments), None);
+        Self::serve(settings, ports, Arc::new(store), None, instruments).await
     }
 
     async fn serve(
@@ -132,10 +141,10 @@ impl Gateway {
         ports: Ports,
         store: Arc<dyn Store>,
         embedded: Option<Embedded>,
+        instruments: Arc<Instruments>,
     ) -> Result<Self, StartError> {
         let Ports { listener, address, admin: admin_listener } = ports;
         let control_table = control_table(&settings);
-        let instruments = Arc::new(Instruments::new());
         let shutdown = Shutdown::new(settings.drain_for);
         let catalog = Catalog::open(Arc::clone(&store), settings.catalog.clone()).await?;
         tokio::spawn(catalog.clone().refresh_loop(shutdown.token()));
@@ -194,7 +203,7 @@ impl Gateway {
             .max_frame_size(MAX_FRAME_BYTES)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .layer(TraceLayer)
+            .layer(TraceLayer::new(Arc::clone(&instruments)))
             .layer(UnaryWritesLayer::new(slots, no_slot))
             .layer(StallLayer::new(settings.message_stall_timeout));
         let router = server

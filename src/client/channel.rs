@@ -13,6 +13,7 @@ use super::writer::{OpenOptions, Writer};
 use crate::limits::{
     CLIENT_CALL_ATTEMPTS, CLIENT_CALL_TIMEOUT, CLIENT_CONNECT_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
 };
+use crate::telemetry::spans;
 
 /// A gateway. Cheap to clone; clones share one connection.
 #[derive(Debug, Clone)]
@@ -104,6 +105,7 @@ impl Client {
             let left = until.saturating_duration_since(tokio::time::Instant::now());
             let mut request = Request::new(message.clone());
             request.set_timeout(left);
+            spans::inject(request.metadata_mut().as_mut());
             let answer = match tokio::time::timeout(left, call(self.channel(), request)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs_f64()))),
