@@ -13,6 +13,7 @@
 //! admin       HTTP side port: /metrics, /livez, /readyz
 //! config      what `serve` can be told
 //! api         gRPC handlers: ingest, read, table; convert (proto <-> domain), status (error -> Status)
+//! edge        where connections come in: TLS, caps, floods
 //! middleware  tower layers
 //! catalog     table definitions: control table, cache, versions; the shard map
 //! pool        router, lanes, batches, retries, outcomes
@@ -22,6 +23,7 @@
 //! schema      types, tables, and the texts they are written in
 //! telemetry   logging set-up; every instrument in one file
 //! proto       the generated types
+//! quota       rate limits, per principal and per table
 //! access      principals, grants and limits; the caller of a call
 //! yaml, limits, shutdown
 //! ```
@@ -36,11 +38,13 @@ pub mod catalog;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod edge;
 pub mod limits;
 pub mod middleware;
 pub mod payload;
 pub mod pool;
 pub mod proto;
+pub mod quota;
 pub mod read;
 pub mod schema;
 pub mod server;

@@ -12,7 +12,10 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViol
 
 use super::convert::FieldError;
 use crate::catalog::CatalogError;
+use crate::limits::OVERLOAD_RETRY;
+use crate::middleware::auth::Refusal;
 use crate::payload::{PayloadError, PlanError};
+use crate::quota::{TooDear, UsedUp};
 use crate::store::{ControlError, ReadError};
 
 /// The domain of every `ErrorInfo`.
@@ -38,6 +41,8 @@ pub mod reason {
     pub const TABLE_NOT_FOUND: &str = "TABLE_NOT_FOUND";
     /// No, wrong or expired credentials.
     pub const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
+    /// The keys of a token's issuer cannot be had.
+    pub const ISSUER_UNAVAILABLE: &str = "ISSUER_UNAVAILABLE";
     /// This server does not do that yet.
     pub const NOT_SUPPORTED: &str = "NOT_SUPPORTED";
     /// The table cannot change as asked.
@@ -90,6 +95,8 @@ pub mod reason {
     pub const ACKS_UNREAD: &str = "ACKS_UNREAD";
     /// A quota is used up.
     pub const QUOTA: &str = "QUOTA";
+    /// The process has as many calls at once as it takes.
+    pub const OVERLOADED: &str = "OVERLOADED";
     /// The process has no memory left for another session.
     pub const MEMORY_BUDGET: &str = "MEMORY_BUDGET";
     /// The server shuts down; another one takes over.
@@ -122,6 +129,23 @@ pub fn invalid_argument(field: impl Into<String>, message: impl Into<String>) ->
 /// No, wrong or expired credentials. Say little: the caller is not known.
 pub fn unauthenticated(message: impl Into<String>) -> Status {
     with(Code::Unauthenticated, message, info(reason::UNAUTHENTICATED))
+}
+
+/// A call has no credential that is taken.
+pub fn credential_refused(refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::Missing => unauthenticated(
+            "no credential; send `authorization: Bearer` with an API key or a token, or a client certificate",
+        ),
+        Refusal::Malformed => unauthenticated(
+            "the credential has no form that is known; expected `authorization: Bearer` with an API key or a token",
+        ),
+        Refusal::NotAccepted => unauthenticated("the credential is not accepted"),
+        Refusal::Expired => unauthenticated("the credential has expired"),
+        Refusal::Unverifiable { retry_after } => {
+            unavailable(reason::ISSUER_UNAVAILABLE, "whether the credential is good cannot be told now", retry_after)
+        }
+    }
 }
 
 /// The answer for a table that the caller may not see, whether or not it exists: the same, so that nobody learns which
@@ -172,6 +196,21 @@ pub fn resource_exhausted(
         details.set_retry_info(retry_after);
     }
     with(Code::ResourceExhausted, message, details)
+}
+
+/// A limit is used up for now.
+pub fn quota_used_up(error: &UsedUp) -> Status {
+    resource_exhausted(reason::QUOTA, error.subject.to_string(), error.to_string(), Some(error.retry_after))
+}
+
+/// More at once than a limit ever lets through.
+pub fn too_dear(field: &str, error: &TooDear) -> Status {
+    invalid_argument(field, error.to_string())
+}
+
+/// The process has as many calls at once as it takes.
+pub fn overloaded() -> Status {
+    unavailable(reason::OVERLOADED, "the gateway serves as many calls as it can; try another", OVERLOAD_RETRY)
 }
 
 /// This server does not do that yet.

@@ -411,6 +411,7 @@ async fn open_call(client: &Client, open: v1::Open, channel: Channel) -> Result<
     requests.send(first).await.map_err(|_| protocol("the request stream closed at once"))?;
     let mut request = Request::new(ReceiverStream::new(receiver));
     spans::inject(request.metadata_mut().as_mut());
+    client.authorize(&mut request);
     let path = PathAndQuery::from_static(WRITE_PATH);
     let response = grpc.streaming(request, path, WriteCodec).await.map_err(|status| client.error(&status))?;
     let mut responses = response.into_inner();

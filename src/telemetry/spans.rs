@@ -20,7 +20,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 
-use super::instruments::SCOPE;
+use super::instruments::scope;
 
 /// Makes spans, or none.
 #[derive(Clone, Default)]
@@ -50,7 +50,7 @@ impl Tracing {
 
     /// Makes spans of this provider.
     pub fn new(provider: SdkTracerProvider) -> Self {
-        Self(Some((provider.tracer(SCOPE), provider)))
+        Self(Some((provider.tracer_with_scope(scope()), provider)))
     }
 
     /// Whether there may be spans.

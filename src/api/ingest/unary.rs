@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::Ingest;
-use super::encoding::{Encoding, Payload, Unencoded, decoded_bytes};
+use super::encoding::{Encoding, Payload, Unencoded, claimed_rows, decoded_bytes};
 use super::ends::{deadline_passed, encoding_status, failure_status, row_deadline_status, shutting_down, until};
 use super::ledger::Ledger;
 use super::open::{self, Opened};
@@ -22,6 +22,7 @@ use crate::pool::{BatchTicket, SessionEvent, SessionLink};
 use crate::proto::server::WriteRowsRequest;
 use crate::proto::server::write_rows_request::Payload as WirePayload;
 use crate::proto::v1;
+use crate::quota::Cost;
 use crate::telemetry::Span;
 use crate::telemetry::spans::note_current;
 
@@ -68,6 +69,8 @@ pub(super) async fn write_rows(
         opened = opening => opened?,
         () = until(deadline) => return Err(deadline_passed()),
     };
+    let cost = || Cost { rows: claimed_rows(&opened, &payload), bytes: payload.wire_bytes() as u64 };
+    ingest.charges.write(caller, &opened.table.def.name, "payload", cost)?;
     if is_atomic {
         // How much a transaction may carry is a matter of true sizes.
         opened.plan.measure();
@@ -128,7 +131,7 @@ async fn write(
     ingest.instruments.count_received(&caller.name(), received, bytes);
     opened.count_coercions(&ingest.instruments, ledger.coercions());
     ingest.instruments.batches.inc();
-    ingest.instruments.count_rows("rejected", rejects.len() as u64);
+    ingest.instruments.count_rejects(rejects.iter().map(|row| row.reject.reason.label()));
     // The call's span is the current one: this runs within the call.
     note_current(|| {
         // At most a thousand.
