@@ -13,19 +13,23 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
-use crate::admin::{self, Admin, BackendHealth};
+use crate::access::{AccessFileError, PolicyWatch};
+use crate::admin::{self, Admin, BackendHealth, Door};
 use crate::api::ingest::{Ingest, IngestApi, no_slot};
 use crate::api::quota::Charges;
 use crate::api::read::ReadApi;
-use crate::api::status;
+use crate::api::status::{self, credential_refused};
 use crate::api::table::{Checks, TableApi};
 use crate::catalog::{Catalog, CatalogError, ShardConfig};
 use crate::config::{Backend, Settings};
-use crate::limits::MESSAGE_MAX_BYTES;
+use crate::edge::{self, TlsError};
+use crate::limits::{ERROR_RESETS_MAX, HEADER_LIST_MAX_BYTES, MESSAGE_MAX_BYTES, PENDING_RESETS_MAX};
+use crate::middleware::auth::{Authenticator, WatchedFile};
 use crate::middleware::unary_writes::CHECK_ROWS;
-use crate::middleware::{LargeCalls, LoadShedLayer, StallLayer, StreamOpenLayer, TraceLayer, UnaryWritesLayer};
+use crate::middleware::{
+    AuthLayer, LargeCalls, LoadShedLayer, StallLayer, StreamOpenLayer, TraceLayer, UnaryWritesLayer,
+};
 use crate::pool::heat::HeatConfig;
 use crate::pool::{MemoryBudget, Pool, PoolConfig, PoolTasks};
 use crate::proto::server::ingest_service_server::IngestServiceServer;
@@ -68,6 +72,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The certificate's files are not what they should be.
+    #[error("configuration: {0}")]
+    Tls(#[from] TlsError),
     /// The embedded store does not start.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
@@ -80,6 +87,9 @@ pub enum StartError {
     /// The catalog cannot be opened.
     #[error("the catalog cannot be opened: {0}")]
     Catalog(#[from] CatalogError),
+    /// The access file cannot be read, or says what cannot be meant.
+    #[error(transparent)]
+    Access(#[from] AccessFileError),
     /// A fault of ours.
     #[error("server reflection cannot be built: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -89,6 +99,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
+    has_tls: bool,
     admin_address: Option<SocketAddr>,
     shutdown: Shutdown,
     drain_for: Duration,
@@ -106,7 +117,8 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything. When it returns, clients can connect.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        // Ports first: nothing is created when they are taken.
+        // The access file and the ports first: nothing is created when it is wrong, or they are taken.
+        let access = open_access(&settings)?;
         let ports = Ports::bind(&settings).await?;
         let mut store_config = settings.store.clone();
         let embedded = match &settings.backend {
@@ -121,25 +133,33 @@ impl Gateway {
         };
         let dynamodb = DynamoDb::connect(&store_config).await?;
         dynamodb.check_access(&control_table(&settings)).await?;
-        Self::serve(settings, ports, Arc::new(dynamodb), embedded).await
+        Self::serve(settings, access, ports, Arc::new(dynamodb), embedded).await
     }
 
     /// Starts everything but the store, which is given: `settings` does not choose one.
     pub async fn start_with_store(settings: Settings, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        let access = open_access(&settings)?;
         let ports = Ports::bind(&settings).await?;
-        Self::serve(settings, ports, store, None).await
+        Self::serve(settings, access, ports, store, None).await
     }
 
     async fn serve(
         settings: Settings,
+        access: Option<WatchedFile>,
         ports: Ports,
         store: Arc<dyn Store>,
         embedded: Option<Embedded>,
     ) -> Result<Self, StartError> {
-        let Ports { listener, address, admin: admin_listener } = ports;
+        let Ports { listener, address, admin: admin_listener, tls } = ports;
+        let has_tls = tls.is_some();
+        if !has_tls && !address.ip().is_loopback() {
+            tracing::warn!("no TLS on {address}: what clients send, their tokens too, can be read on the way");
+        }
         let control_table = control_table(&settings);
         let instruments = Arc::new(Instruments::new());
         let shutdown = Shutdown::new(settings.drain_for);
+        let policy = access.as_ref().map(WatchedFile::policy);
+        let auth = authentication(&settings, access, address, &instruments, &shutdown);
         let catalog = Catalog::open(Arc::clone(&store), settings.catalog.clone()).await?;
         tokio::spawn(catalog.clone().refresh_loop(shutdown.token()));
         tokio::spawn(catalog.clone().epoch_loop(shutdown.token()));
@@ -200,9 +220,14 @@ impl Gateway {
             .http2_keepalive_interval(Some(settings.keepalive.interval))
             .http2_keepalive_timeout(Some(settings.keepalive.timeout))
             .max_frame_size(MAX_FRAME_BYTES)
+            // What a client may make the transport hold, or do over and over; `edge` has the rest.
+            .http2_max_header_list_size(HEADER_LIST_MAX_BYTES)
+            .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+            .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .layer(TraceLayer)
+            .layer(auth)
             .layer(StreamOpenLayer::new(quotas, status::quota_used_up, Arc::clone(&instruments)))
             .layer(LoadShedLayer::new(settings.max_calls, status::overloaded, Arc::clone(&instruments)))
             .layer(UnaryWritesLayer::new(slots, no_slot))
@@ -223,21 +248,34 @@ impl Gateway {
             // Older tools ask for the alpha version.
             .add_service(reflection().build_v1alpha()?);
         let draining = shutdown.token();
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = edge::incoming(listener, &settings.edge, tls, &instruments, shutdown.token());
         let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.cancelled_owned()));
 
         let stop_admin = CancellationToken::new();
         let (admin, admin_address) = match admin_listener {
             Some(listener) => {
                 let address = local_address(&listener, settings.admin.unwrap_or(address), "the side port")?;
-                let admin = Admin { instruments: Arc::clone(&instruments), shutdown: shutdown.clone(), backend };
-                let task = tokio::spawn(admin::serve(listener, admin, stop_admin.clone().cancelled_owned()));
+                let admin = Admin {
+                    instruments: Arc::clone(&instruments),
+                    shutdown: shutdown.clone(),
+                    backend,
+                    backend_name: match settings.backend {
+                        Backend::Embedded(_) => "the embedded store",
+                        Backend::DynamoDb => "DynamoDB",
+                    },
+                    door: door(policy, address, settings.allow_anyone),
+                    metrics_need_key: settings.metrics_need_key,
+                    memory_bytes: settings.memory_bytes,
+                    max_write_sessions: settings.max_write_sessions,
+                };
+                let task = tokio::spawn(admin::serve(listener, admin, stop_admin.clone()));
                 (Some(task), Some(address))
             }
             None => (None, None),
         };
         Ok(Self {
             address,
+            has_tls,
             admin_address,
             shutdown,
             drain_for: settings.drain_for,
@@ -259,7 +297,7 @@ impl Gateway {
 
     /// Where gRPC is served, as clients write it.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", if self.has_tls { "https" } else { "http" }, self.address)
     }
 
     /// Where the side port is.
@@ -309,22 +347,64 @@ impl Gateway {
     }
 }
 
-/// The ports, taken.
+/// The ports, taken, and what is spoken on them.
 struct Ports {
     listener: TcpListener,
     address: SocketAddr,
     admin: Option<TcpListener>,
+    tls: Option<edge::Loaded>,
 }
 
 impl Ports {
     async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        // First, and at the start only, so that nothing waits for the files.
+        let tls = settings.edge.load_tls()?;
         let listener = bind(settings.listen, "gRPC").await?;
         let admin = match settings.admin {
             Some(address) => Some(bind(address, "the side port").await?),
             None => None,
         };
         let address = local_address(&listener, settings.listen, "gRPC")?;
-        Ok(Self { listener, address, admin })
+        Ok(Self { listener, address, admin, tls })
+    }
+}
+
+/// The access file, if there is one.
+fn open_access(settings: &Settings) -> Result<Option<WatchedFile>, AccessFileError> {
+    settings.access.as_ref().map(|access| WatchedFile::open(access.file.clone())).transpose()
+}
+
+/// Who is let in: whom the access file names, from now on watched; without one, everybody.
+fn authentication(
+    settings: &Settings,
+    access: Option<WatchedFile>,
+    address: SocketAddr,
+    instruments: &Arc<Instruments>,
+    shutdown: &Shutdown,
+) -> AuthLayer {
+    let (Some(file), Some(access)) = (access, &settings.access) else {
+        if !address.ip().to_canonical().is_loopback() {
+            tracing::warn!(
+                "EVERYBODY who reaches {address} may read, write and drop every table: `allow_anyone` is on"
+            );
+        }
+        return AuthLayer::open();
+    };
+    let authenticator = Authenticator::new(file.policy(), None);
+    tokio::spawn(file.watch(access.reload_interval, Arc::clone(instruments), shutdown.token()));
+    AuthLayer::new(authenticator, credential_refused, Arc::clone(instruments))
+}
+
+/// Who may look at the status page.
+fn door(policy: Option<PolicyWatch>, address: SocketAddr, allow_anyone: bool) -> Door {
+    match (policy, address.ip().to_canonical().is_loopback()) {
+        (Some(policy), _) => Door::Operators(policy),
+        (None, true) => Door::OpenOnLoopback,
+        (None, false) if allow_anyone => Door::OpenToAnyone,
+        (None, false) => {
+            tracing::warn!("the status page on {address} is closed: without an access file it is only for loopback");
+            Door::Closed
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! YAML files that people write: read strictly, and every error one sentence with file, line, key and what was expected.
 //!
-//! Callers: the configuration file of `serve`, the table files of `forebay tables apply`.
+//! Callers: the configuration file of `serve`, the access file, the table files of `forebay tables apply`.
 
 use std::time::Duration;
 
@@ -19,6 +19,29 @@ pub struct YamlError {
     pub problem: String,
     /// What was expected; may be empty.
     pub expected: String,
+}
+
+/// A value, and the line that it is on: for what can only be judged when all of the file is known.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lined<T> {
+    /// The value.
+    pub value: T,
+    /// From 1, where it is known.
+    pub line: Option<u64>,
+}
+
+impl<T> Lined<T> {
+    /// This value is wrong, for this reason.
+    pub fn wrong(&self, file: &str, problem: impl Into<String>, expected: impl Into<String>) -> YamlError {
+        YamlError { file: file.to_owned(), line: self.line, problem: problem.into(), expected: expected.into() }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lined<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let serde_saphyr::Spanned { value, referenced, .. } = serde_saphyr::Spanned::deserialize(deserializer)?;
+        Ok(Self { value, line: Some(referenced.line()).filter(|line| *line > 0) })
+    }
 }
 
 fn line_text(line: Option<u64>) -> String {

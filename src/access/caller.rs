@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::file::ANYONE;
 use super::grants::Permission;
 use super::policy::{Limits, Policy, PolicyWatch};
 
@@ -61,9 +62,6 @@ struct Known {
     identity: Identity,
     policy: PolicyWatch,
 }
-
-/// What metrics and quotas call the caller where nobody has to say who they are.
-const ANYONE: &str = "anyone";
 
 impl Caller {
     /// Anyone, where nobody has to say who they are: may do everything.
@@ -128,23 +126,42 @@ impl Caller {
         self.0.as_ref().map(|known| known.policy.clone())
     }
 
-    /// When the credential ends by itself.
+    /// When the credential ends by itself, as far as is known now: an API key's time may be changed.
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.0.as_ref().and_then(|known| known.identity.expires_at)
+        self.0.as_ref().and_then(|known| known.expires_at(&known.policy.borrow()))
     }
 
     /// Resolves when the caller may not do this any more, and says why. Never does where nobody has to say who they are.
     pub async fn lost(&self, permission: Permission, table: &str) -> Loss {
-        let Some(known) = &self.0 else { return std::future::pending().await };
-        let mut policy = known.policy.clone();
+        match &self.0 {
+            Some(known) => known.lost(SystemTime::now, permission, table).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Known {
+    /// When the credential ends: a key's time is the policy's to say, another's is part of it.
+    fn expires_at(&self, policy: &Policy) -> Option<SystemTime> {
+        match &self.identity.credential {
+            Credential::ApiKey { id, .. } => policy.api_keys.get(id).and_then(|key| key.expires_at),
+            Credential::Token { .. } | Credential::Certificate { .. } => self.identity.expires_at,
+        }
+    }
+
+    async fn lost(&self, clock: impl Fn() -> SystemTime, permission: Permission, table: &str) -> Loss {
+        let mut policy = self.policy.clone();
         loop {
-            let now = SystemTime::now();
-            if let Some(loss) = known.loss(&policy.borrow_and_update(), now, permission, table) {
-                return loss;
-            }
+            let now = clock();
+            let left = {
+                let policy = policy.borrow_and_update();
+                if let Some(loss) = self.loss(&policy, now, permission, table) {
+                    return loss;
+                }
+                self.expires_at(&policy).map(|at| at.duration_since(now).unwrap_or_default())
+            };
             // The wall clock may be set: it is asked again at the latest after a while.
             const LOOK_AGAIN: Duration = Duration::from_secs(60);
-            let left = known.identity.expires_at.map(|at| at.duration_since(now).unwrap_or_default());
             let wait = left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
             tokio::select! {
                 changed = policy.changed() => if changed.is_err() {
@@ -155,15 +172,10 @@ impl Caller {
             }
         }
     }
-}
 
-impl Known {
     /// Why the caller may not do this, if so.
     fn loss(&self, policy: &Policy, now: SystemTime, permission: Permission, table: &str) -> Option<Loss> {
-        let Identity { principal, credential, expires_at } = &self.identity;
-        if expires_at.is_some_and(|at| at <= now) {
-            return Some(Loss::Expired);
-        }
+        let Identity { principal, credential, .. } = &self.identity;
         let is_good = match credential {
             Credential::ApiKey { id, sha256 } => {
                 policy.api_keys.get(id).is_some_and(|key| key.sha256 == *sha256 && key.principal == *principal)
@@ -173,10 +185,14 @@ impl Known {
             }
             Credential::Certificate { names } => policy.certificate_principal(names) == Some(principal),
         };
-        if !is_good {
-            return Some(Loss::Revoked);
+        // A token's principal may be gone while its issuer is still trusted.
+        let Some(principal) = policy.principal(principal).filter(|_| is_good) else { return Some(Loss::Revoked) };
+        if self.expires_at(policy).is_some_and(|at| at <= now) {
+            return Some(Loss::Expired);
         }
-        let allowed = policy.principal(principal).is_some_and(|principal| principal.grants.allow(permission, table));
-        (!allowed).then_some(Loss::GrantRemoved)
+        (!principal.grants.allow(permission, table)).then_some(Loss::GrantRemoved)
     }
 }
+
+#[cfg(test)]
+mod tests;

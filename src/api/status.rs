@@ -13,6 +13,7 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViol
 use super::convert::FieldError;
 use crate::catalog::CatalogError;
 use crate::limits::OVERLOAD_RETRY;
+use crate::middleware::auth::Refusal;
 use crate::payload::{PayloadError, PlanError};
 use crate::quota::{TooDear, UsedUp};
 use crate::store::{ControlError, ReadError};
@@ -40,6 +41,8 @@ pub mod reason {
     pub const TABLE_NOT_FOUND: &str = "TABLE_NOT_FOUND";
     /// No, wrong or expired credentials.
     pub const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
+    /// The keys of a token's issuer cannot be had.
+    pub const ISSUER_UNAVAILABLE: &str = "ISSUER_UNAVAILABLE";
     /// This server does not do that yet.
     pub const NOT_SUPPORTED: &str = "NOT_SUPPORTED";
     /// The table cannot change as asked.
@@ -126,6 +129,23 @@ pub fn invalid_argument(field: impl Into<String>, message: impl Into<String>) ->
 /// No, wrong or expired credentials. Say little: the caller is not known.
 pub fn unauthenticated(message: impl Into<String>) -> Status {
     with(Code::Unauthenticated, message, info(reason::UNAUTHENTICATED))
+}
+
+/// A call has no credential that is taken.
+pub fn credential_refused(refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::Missing => unauthenticated(
+            "no credential; send `authorization: Bearer` with an API key or a token, or a client certificate",
+        ),
+        Refusal::Malformed => unauthenticated(
+            "the credential has no form that is known; expected `authorization: Bearer` with an API key or a token",
+        ),
+        Refusal::NotAccepted => unauthenticated("the credential is not accepted"),
+        Refusal::Expired => unauthenticated("the credential has expired"),
+        Refusal::Unverifiable { retry_after } => {
+            unavailable(reason::ISSUER_UNAVAILABLE, "whether the credential is good cannot be told now", retry_after)
+        }
+    }
 }
 
 /// The answer for a table that the caller may not see, whether or not it exists: the same, so that nobody learns which

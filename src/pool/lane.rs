@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::atomic::{AtomicGroup, GroupOutcome};
 use super::gate::{Admission, Gate, Gates, Permit, Turn};
 use super::heat::{Heat, HeatConfig};
+use super::heat_watch::HeatWatch;
 use super::queue::{Attempt, Call, Part, SlotId, TableQueue, Taken};
 use super::retry::RetryConfig;
 use super::slices::{Slices, Standings};
@@ -79,6 +80,8 @@ pub struct Lane {
     tables: BTreeMap<Arc<str>, TableLane>,
     /// Of tables with adaptive write shards. A table may be idle for moments and still be hot.
     heats: BTreeMap<Arc<str>, Heat>,
+    /// Of all tables, for whoever looks.
+    watch: HeatWatch,
     slices: Slices,
     attempts: JoinSet<Result<WriteDone, WriteError>>,
     /// What each running attempt carries, also should its task die.
@@ -136,10 +139,12 @@ impl Lane {
     /// A lane that holds nothing.
     pub fn new(config: LaneConfig) -> Self {
         let rng = fastrand::Rng::with_seed(config.seed);
+        let watch = HeatWatch::new(config.index, config.seed);
         Self {
             config,
             tables: BTreeMap::new(),
             heats: BTreeMap::new(),
+            watch,
             slices: Slices::default(),
             attempts: JoinSet::new(),
             running: HashMap::new(),

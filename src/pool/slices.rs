@@ -133,7 +133,10 @@ impl Slices {
         instruments.queued_rows.dec_by(i64::from(rows));
         instruments.count_rows("committed", committed);
         instruments.count_rows("superseded", superseded);
-        instruments.count_rows("rejected", of(|fate| matches!(fate, RowFate::Rejected(_))));
+        instruments.count_rejects(fates.iter().filter_map(|(_, fate)| match fate {
+            RowFate::Rejected(reject) => Some(reject.reason.label()),
+            _ => None,
+        }));
         instruments.count_rows("retryable", of(|fate| matches!(fate, RowFate::Retryable(_))));
         instruments.count_rows("unknown", of(|fate| matches!(fate, RowFate::Unknown(_))));
         let listed = fates.len() as u64;

@@ -11,12 +11,15 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
+use smallvec::SmallVec;
 
 use super::family::Family;
 use super::histogram::Histogram;
+use super::hot_key_board::HotKeyBoard;
 use super::labels::labels;
 use super::metric::{Counter, FloatCounter, FloatGauge, Gauge};
 use super::register::{Description, Register};
+use super::session_board::SessionBoard;
 
 /// The name under which the gateway's spans and metrics are made.
 pub const SCOPE: &str = "forebay";
@@ -111,8 +114,8 @@ pub struct Instruments {
     pub attempt_seconds: Histogram,
     /// Seconds from a batch's arrival to its ack.
     pub ack_seconds: Histogram,
-    /// Write units that DynamoDB reported.
-    pub write_units: FloatCounter,
+    /// Write units that DynamoDB reported, by table.
+    pub write_units: Family<TableLabel, FloatCounter>,
     /// Throttled attempts by table, index and reason.
     pub throttles: Family<ThrottleLabel, Counter>,
     /// Attempts that may be in flight.
@@ -129,8 +132,16 @@ pub struct Instruments {
     pub connections: Gauge,
     /// Connections that were not taken, or closed for what they did, by reason.
     pub connections_refused: Family<ReasonLabel, Counter>,
+    /// When the certificate ends, in seconds since 1970; 0 without TLS.
+    pub certificate_expiry: Gauge,
+    /// Certificates that were replaced on disk: `ok` where the new one is in force, `failed` where the old one still is.
+    pub certificate_reloads: Family<OutcomeLabel, Counter>,
     /// Calls that were refused before a handler saw them, by reason.
     pub calls_refused: Family<ReasonLabel, Counter>,
+    /// New access files, by what became of them.
+    pub access_reloads: Family<OutcomeLabel, Counter>,
+    /// 1 while the access file cannot be used, and an older one is in force.
+    pub access_file_refused: Gauge,
     /// Rows received, by principal.
     pub principal_rows: Family<PrincipalLabel, Counter>,
     /// Bytes of batches received, by principal.
@@ -141,6 +152,12 @@ pub struct Instruments {
     pub rate_limited_seconds: Family<PrincipalLabel, FloatCounter>,
     /// Calls that were refused because of a rate limit, by principal.
     pub rate_limited_calls: Family<PrincipalLabel, Counter>,
+    /// Rejected rows by reason.
+    pub rejects: Family<ReasonLabel, Counter>,
+    /// Write sessions, one by one.
+    pub session_board: SessionBoard,
+    /// The heaviest partition keys.
+    pub hot_keys: HotKeyBoard,
 }
 
 impl fmt::Debug for Instruments {
@@ -207,7 +224,7 @@ impl Instruments {
                 SECONDS,
             ),
             ack_seconds: r.histogram("forebay.ack_duration", "s", "Time from a batch's arrival to its ack", SECONDS),
-            write_units: r.one("forebay.write_units", "{unit}", "Write units that DynamoDB reported"),
+            write_units: r.family("forebay.write_units", "{unit}", "Write units that DynamoDB reported"),
             throttles: r.family(
                 "forebay.write_throttles",
                 "{call}",
@@ -232,10 +249,30 @@ impl Instruments {
                 "{connection}",
                 "Connections that were not taken, or closed for what they did, by reason",
             ),
+            certificate_expiry: r.one(
+                "forebay.tls_certificate_expiry",
+                "s",
+                "When the certificate ends, since 1970; 0 without TLS",
+            ),
+            certificate_reloads: r.family(
+                "forebay.tls_certificate_reloads",
+                "{certificate}",
+                "Certificates replaced on disk, by whether the new one is in force: ok or failed",
+            ),
             calls_refused: r.family(
                 "forebay.calls_refused",
                 "{call}",
                 "Calls that were refused before a handler saw them, by reason",
+            ),
+            access_reloads: r.family(
+                "forebay.access_reloads",
+                "{file}",
+                "New access files, by what became of them: applied or refused",
+            ),
+            access_file_refused: r.one(
+                "forebay.access_file_refused",
+                "{file}",
+                "1 while the access file cannot be used, and an older one is in force",
             ),
             principal_rows: r.family("forebay.principal_rows", "{row}", "Rows received by principal"),
             principal_bytes: r.family("forebay.principal_received", "By", "Bytes of batches received by principal"),
@@ -250,6 +287,9 @@ impl Instruments {
                 "{call}",
                 "Calls refused because of a rate limit, by principal",
             ),
+            rejects: r.family("forebay.rejected_rows", "{row}", "Rejected rows by reason"),
+            session_board: SessionBoard::default(),
+            hot_keys: HotKeyBoard::default(),
         };
         instruments.described = r.into_described();
         instruments
@@ -259,6 +299,22 @@ impl Instruments {
     pub fn count_rows(&self, status: &'static str, rows: u64) {
         if rows > 0 {
             self.rows.get_or_create(&StatusLabel { status }).inc_by(rows);
+        }
+    }
+
+    /// Counts rejected rows, each with its reason.
+    pub fn count_rejects(&self, reasons: impl Iterator<Item = &'static str>) {
+        // Many rows of a batch are rejected for few reasons.
+        let mut counts: SmallVec<[(&'static str, u64); 4]> = SmallVec::new();
+        for reason in reasons {
+            match counts.iter_mut().find(|(counted, _)| *counted == reason) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((reason, 1)),
+            }
+        }
+        self.count_rows("rejected", counts.iter().map(|(_, count)| count).sum());
+        for (reason, count) in counts {
+            self.rejects.get_or_create(&ReasonLabel { reason }).inc_by(count);
         }
     }
 
@@ -319,7 +375,8 @@ mod tests {
     fn what_is_counted_is_in_the_text() {
         let instruments = Instruments::new();
         instruments.sessions.inc();
-        instruments.write_units.inc_by(1.5);
+        instruments.write_units.get_or_create(&TableLabel { dynamodb_table: "t".to_owned() }).inc_by(1.5);
+        instruments.count_rejects(["too_long", "inexact", "too_long"].into_iter());
         instruments.count_rows("committed", 3);
         instruments.ceiling.get_or_create(&TableLabel { dynamodb_table: "t\"\\".to_owned() }).set(0.5);
         for seconds in [0.0005, 0.003, 100.0] {
@@ -332,7 +389,9 @@ mod tests {
             "forebay_write_sessions 1",
             "# TYPE forebay_received_bytes_total counter",
             "forebay_received_bytes_total 0",
-            "forebay_write_units_total 1.5",
+            r#"forebay_write_units_total{dynamodb_table="t"} 1.5"#,
+            r#"forebay_rows_total{status="rejected"} 3"#,
+            r#"forebay_rejected_rows_total{reason="too_long"} 2"#,
             r#"forebay_rows_total{status="committed"} 3"#,
             r#"forebay_write_units_ceiling{dynamodb_table="t\"\\"} 0.5"#,
             "# TYPE forebay_ack_duration_seconds histogram",

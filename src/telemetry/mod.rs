@@ -1,22 +1,26 @@
-//! Telemetry: logging set-up, and every instrument in one file.
+//! Telemetry: logging set-up, every instrument in one file, and the boards of what no number can show.
 //!
 //! ```text
-//! instruments  every instrument; Prometheus text
-//! register     makes instruments, and shows them to an OpenTelemetry meter
-//! metric       counters and gauges: a value in an atomic
-//! histogram    distributions
-//! family       metrics with labels, as many as there may be
-//! labels       label sets
-//! logging      log lines on standard error
+//! instruments    every instrument; Prometheus text
+//! register       makes instruments, and shows them to an OpenTelemetry meter
+//! metric         counters and gauges: a value in an atomic
+//! histogram      distributions
+//! family         metrics with labels, as many as there may be
+//! labels         label sets
+//! session_board  write sessions, one by one
+//! hot_key_board  the heaviest partition keys, by hash
+//! logging        log lines on standard error
 //! ```
 
 pub mod family;
 pub mod histogram;
+pub mod hot_key_board;
 pub mod instruments;
 pub mod labels;
 pub mod logging;
 pub mod metric;
 pub mod register;
+pub mod session_board;
 
 pub use family::Family;
 pub use histogram::{Histogram, Snapshot};

@@ -36,6 +36,7 @@ use crate::proto::server::write_request::Message as Request;
 use crate::proto::server::{Batch, WriteRequest};
 use crate::proto::v1;
 use crate::proto::v1::write_response::Message as Response;
+use crate::telemetry::session_board::Seat;
 
 /// Barriers that may wait for acks before the session reads no more: a batch's window has room for fewer.
 const FLUSHES_WAITING: usize = 1024;
@@ -118,6 +119,8 @@ struct Session {
     requests: Streaming<WriteRequest>,
     responses: Responses,
     ledger: Ledger,
+    /// Where operators see it.
+    seat: Seat,
     encoding: Option<Encoding>,
     waiting: Option<Waiting>,
     /// Barriers that were asked for: the batch that each waits for.
@@ -170,6 +173,8 @@ impl Session {
         );
         ingest.instruments.sessions.inc();
         ingest.instruments.sessions_opened.inc();
+        let board = &ingest.instruments.session_board;
+        let seat = board.enter(&name, &opened.table.def.name, call.caller.name(), Instant::now());
         let ledger = Ledger::new(opened.is_sequenced());
         let leave = Leave::new(&call.caller, &opened.table.def.name);
         let quota = SessionQuota::new(ingest, &call.caller, &opened.table.def.name);
@@ -182,6 +187,7 @@ impl Session {
             requests,
             responses,
             ledger,
+            seat,
             encoding: None,
             waiting: None,
             flushes: std::collections::VecDeque::new(),
@@ -309,6 +315,7 @@ impl Session {
         self.ledger
             .admit(batch.batch_seq, bytes as u64, now)
             .map_err(|error| status::out_of_range(reason::BATCH_SEQ, error.to_string()))?;
+        self.seat.show(self.ledger.progress());
         self.ingest.instruments.batches.inc();
         self.ingest.instruments.count_received(&self.call.caller.name(), 0, bytes as u64);
         let settle_by = self.opened.rows_settle_by(now);
@@ -335,6 +342,7 @@ impl Session {
         let Some(mut chunk) = chunk else {
             ticket.seal();
             self.encoding = None;
+            self.seat.show(self.ledger.progress());
             return Ok(());
         };
         let received = (chunk.rows.len() + chunk.rejects.len()) as u64;
@@ -359,7 +367,7 @@ impl Session {
     /// Few rejects wait for their batch's ack; many are reported at once, because nothing bounds the memory of those that
     /// wait.
     async fn report_rejects(&mut self, ticket: &BatchTicket, rejects: Vec<RowReject>) -> Result<(), End> {
-        self.ingest.instruments.count_rows("rejected", rejects.len() as u64);
+        self.ingest.instruments.count_rejects(rejects.iter().map(|row| row.reject.reason.label()));
         if self.ledger.hold_rejects(rejects.len(), ACK_MAX_OUTCOMES) {
             ticket.reject(rejects);
             return Ok(());
@@ -406,6 +414,7 @@ impl Session {
             next = self.events.try_recv().ok();
         }
         let Some(advance) = self.ledger.advance() else { return Ok(()) };
+        self.seat.show(self.ledger.progress());
         let now = Instant::now();
         for received_at in &advance.received_at {
             self.ingest.instruments.ack_seconds.observe((now - *received_at).as_secs_f64());

@@ -125,7 +125,7 @@ async fn write(
     ingest.instruments.count_received(&caller.name(), received, bytes);
     opened.count_coercions(&ingest.instruments, ledger.coercions());
     ingest.instruments.batches.inc();
-    ingest.instruments.count_rows("rejected", rejects.len() as u64);
+    ingest.instruments.count_rejects(rejects.iter().map(|row| row.reject.reason.label()));
     let ticket = Arc::clone(encoding.ticket());
     drop(encoding);
     ticket.reject(rejects);

@@ -6,7 +6,9 @@
 //!
 //! Caller: `server`.
 
+pub mod jwt;
 mod layer;
+mod reload;
 
 use std::fmt;
 use std::pin::Pin;
@@ -19,6 +21,7 @@ use http::{Extensions, HeaderMap};
 use crate::access::{Caller, Credential, Identity, KEY_PREFIX, Peer, PeerCertificate, PolicyWatch, ShownKey};
 
 pub use layer::{Auth, AuthLayer};
+pub use reload::WatchedFile;
 
 /// Why a call gets no caller. It is all that a client hears, and the label of `calls_refused`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,3 +154,6 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
         false => Err(Refusal::Malformed),
     }
 }
+
+#[cfg(test)]
+mod tests;
