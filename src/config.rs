@@ -12,13 +12,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::ingest::SessionTimeouts;
 use crate::catalog::{CatalogConfig, ShardConfig};
+use crate::edge::EdgeConfig;
 use crate::limits::{
-    ACCESS_RELOAD_INTERVAL, EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, KEEPALIVE_INTERVAL,
+    ACCESS_RELOAD_INTERVAL, CALLS_PER_CORE, EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, KEEPALIVE_INTERVAL,
     KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES, MESSAGE_STALL_TIMEOUT, WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES,
 };
 use crate::pool::{PoolConfig, WindowConfig};
 use crate::store::StoreConfig;
 use crate::telemetry::logging::LogFormat;
+
+mod edge;
+
+pub use edge::TlsConfig;
 
 /// A configuration as it is written: a file, the environment, or flags. Absent keys leave the layer below.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -87,6 +92,9 @@ pub struct Config {
     /// Write sessions at once; derived from `memory_mib` where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_write_sessions: Option<usize>,
+    /// Unary calls in handlers at once; 512 a core where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_calls: Option<usize>,
     /// Unacked bytes of one session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_bytes: Option<u64>,
@@ -108,6 +116,15 @@ pub struct Config {
     /// The shape of log lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
+    /// The gateway's certificate, and clients'.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// Connections at once; derived from `memory_mib` and the limit of open files where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
+    /// Connections at once from one address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_address: Option<usize>,
 }
 
 /// The embedded store, as it is written.
@@ -206,6 +223,8 @@ pub struct Settings {
     pub decode_memory_bytes: usize,
     /// Write sessions at once.
     pub max_write_sessions: usize,
+    /// Unary calls in handlers at once.
+    pub max_calls: usize,
     /// Unacked bytes of one session.
     pub window_bytes: u64,
     /// Unacked batches of one session.
@@ -226,6 +245,8 @@ pub struct Settings {
     pub log: String,
     /// The shape of log lines.
     pub log_format: LogFormat,
+    /// How connections are taken.
+    pub edge: EdgeConfig,
 }
 
 impl Config {
@@ -268,6 +289,7 @@ impl Config {
             write_attempt_timeout_seconds: self.write_attempt_timeout_seconds.or(below.write_attempt_timeout_seconds),
             memory_mib: self.memory_mib.or(below.memory_mib),
             max_write_sessions: self.max_write_sessions.or(below.max_write_sessions),
+            max_calls: self.max_calls.or(below.max_calls),
             window_bytes: self.window_bytes.or(below.window_bytes),
             window_batches: self.window_batches.or(below.window_batches),
             max_connection_age_seconds: self.max_connection_age_seconds.or(below.max_connection_age_seconds),
@@ -275,6 +297,12 @@ impl Config {
             worker_threads: self.worker_threads.or(below.worker_threads),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
+            tls: match (self.tls, below.tls) {
+                (Some(above), Some(below)) => Some(above.or(below)),
+                (above, below) => above.or(below),
+            },
+            max_connections: self.max_connections.or(below.max_connections),
+            max_connections_per_address: self.max_connections_per_address.or(below.max_connections_per_address),
         }
     }
 
@@ -312,6 +340,7 @@ impl Config {
             write_attempt_timeout_seconds: Some(attempt_timeout.as_secs_f64()),
             memory_mib: Some(memory_mib),
             max_write_sessions: Some(default_max_write_sessions(memory_mib)),
+            max_calls: Some(CALLS_PER_CORE * cores()),
             window_bytes: Some(WINDOW_MAX_UNACKED_BYTES),
             window_batches: Some(WINDOW_MAX_UNACKED_BATCHES),
             max_connection_age_seconds: Some(1800.0),
@@ -319,6 +348,9 @@ impl Config {
             worker_threads: None,
             log: Some("info".to_owned()),
             log_format: Some(LogFormat::Text),
+            tls: None,
+            max_connections: Some(edge::default_max_connections(memory_mib)),
+            max_connections_per_address: None,
         })
     }
 }
@@ -327,6 +359,7 @@ impl Settings {
     /// Checks every value.
     pub fn try_new(config: Config) -> Result<Self, ConfigError> {
         let config = config.with_defaults();
+        let edge = edge::settings(&config)?;
         let address = |key: &'static str, value: Option<String>| {
             let value = value.unwrap_or_default();
             value.parse::<SocketAddr>().map_err(|_| ConfigError {
@@ -410,6 +443,7 @@ impl Settings {
             memory_bytes: memory_mib * 3 / 8 * 1024 * 1024,
             decode_memory_bytes: memory_mib / 8 * 1024 * 1024,
             max_write_sessions: at_least("max_write_sessions", config.max_write_sessions, 1)?,
+            max_calls: at_least("max_calls", config.max_calls, 1)?,
             window_bytes: config.window_bytes.filter(|&bytes| bytes > 0).ok_or_else(|| above_zero("window_bytes"))?,
             window_batches: config.window_batches.filter(|&n| n > 0).ok_or_else(|| above_zero("window_batches"))?,
             max_connection_age: Some(max_connection_age).filter(|age| !age.is_zero()),
@@ -420,6 +454,7 @@ impl Settings {
             worker_threads: config.worker_threads.map(|n| at_least("worker_threads", Some(n), 1)).transpose()?,
             log: config.log.unwrap_or_default(),
             log_format: config.log_format.unwrap_or_default(),
+            edge,
         })
     }
 }

@@ -13,6 +13,7 @@
 //! admin       HTTP side port: the status page, /metrics, /livez, /readyz
 //! config      what `serve` can be told
 //! api         gRPC handlers: ingest, read, table; convert (proto <-> domain), status (error -> Status)
+//! edge        where connections come in: TLS, caps, floods
 //! middleware  tower layers
 //! catalog     table definitions: control table, cache, versions; the shard map
 //! pool        router, lanes, batches, retries, outcomes
@@ -37,6 +38,7 @@ pub mod catalog;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod edge;
 pub mod limits;
 pub mod middleware;
 pub mod payload;

@@ -191,6 +191,17 @@ pub const RANGE_CONCURRENT_CALLS: usize = 16;
 /// How often quotas forget who has been idle (chosen: a hundred thousand names are some 30 MB, and a look at them a few
 /// milliseconds).
 pub const QUOTA_IDLE_SWEEP: Duration = Duration::from_secs(60);
+/// A rate limit may keep a session waiting for this long as plain back-pressure; beyond, its window shrinks (fault 11).
+pub const QUOTA_WAIT_QUIET: Duration = Duration::from_millis(250);
+/// How often a session's window may be halved because of its rate limit (chosen: 8 MiB to 512 KiB, and 64 batches to 4).
+pub const QUOTA_WINDOW_HALVINGS: u32 = 4;
+/// A session whose rate limit kept it waiting for less than [`QUOTA_WAIT_QUIET`] for so long gets half of that back (chosen).
+pub const QUOTA_WINDOW_GROWS_AFTER: Duration = Duration::from_secs(5);
+/// Unary calls in handlers at once, for each core (chosen: a core serves some 30,000 point reads a second, and DynamoDB takes
+/// 10 ms: 300 are in handlers when all goes well).
+pub const CALLS_PER_CORE: usize = 512;
+/// When to come back where there are too many of them (chosen: above what most calls take).
+pub const OVERLOAD_RETRY: Duration = Duration::from_millis(200);
 /// When to come back for a stream where a principal has as many as it may have (chosen: nobody knows when one ends).
 pub const STREAM_RETRY: Duration = Duration::from_secs(1);
 /// First wait of a client before it tries again (chosen: above a process restart's jitter, below what people notice).
@@ -236,6 +247,63 @@ pub const ACCESS_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 pub const PRINCIPAL_MAX_BYTES: usize = 256;
 /// Label sets of one metric (OpenTelemetry's own default). What is beyond is counted together, as `other`.
 pub const METRIC_LABEL_SETS_MAX: usize = 2_000;
+
+/// Connections that a MiB of `memory_mib` stands for (chosen: 256 KiB each, for TLS, HTTP/2 buffers and half-read frames).
+pub const CONNECTIONS_PER_MIB: usize = 4;
+/// Open files that connections leave to the store, the logs and the side port (chosen).
+pub const RESERVED_OPEN_FILES: usize = 256;
+/// How long a TLS handshake may take (chosen: a few round trips of a slow link).
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// TLS handshakes at once (chosen: about 40 KiB each; one more ends the oldest).
+pub const TLS_HANDSHAKES_MAX: usize = 512;
+/// How often the files of certificates are read again (chosen: as the access file; a rotation is no hurry).
+pub const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// How long before its end a certificate is warned about (chosen: cert-manager renews 90-day certificates 30 days before).
+pub const TLS_EXPIRY_WARNING: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A connection has said HTTP/2's preface and its first frame by then (fault 6).
+pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause after the first of several failures to accept (chosen: file handles come back when connections close).
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
+/// The longest such pause (chosen).
+pub const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Control frames that one connection may send at once (chosen: a client that opens 256 streams says a few for each).
+pub const CONTROL_FRAMES_BURST: u32 = 1_000;
+/// Control frames a second beyond those that belong to answers (chosen: keep-alive needs one in seconds).
+pub const CONTROL_FRAMES_PER_SECOND: u32 = 100;
+/// Control frames that an answer's frame stands for: a window update for the stream, one for the connection, and the ping by
+/// which grpc-go, grpc-java and grpc-core measure their bandwidth.
+pub const CONTROL_FRAMES_PER_ANSWER_FRAME: u32 = 3;
+/// The smallest DATA frame that counts as an answer (chosen: a message's prefix and a little). Smaller ones are what a client
+/// gets that opens its window by single bytes.
+pub const ANSWER_FRAME_MIN_BYTES: u32 = 10;
+/// Streams that one connection may reset at once when they have barely begun (chosen: twice the streams of a connection).
+pub const YOUNG_RESETS_BURST: u32 = 512;
+/// Such resets a second, beyond those that other streams stand for (chosen: hedged reads of a busy client).
+pub const YOUNG_RESETS_PER_SECOND: u32 = 100;
+/// A stream that lived for twice this long is no rapid reset (chosen: clients that score payments give up after 10 ms, all at
+/// once when DynamoDB is slow; and such calls keep to the limit of streams at once, which rapid resets get around).
+pub const YOUNG_STREAM_AGE: Duration = Duration::from_millis(5);
+/// Pings are answered, but an answer to a ping that was not sent is only ever noise (chosen: 20 of them use up the burst).
+pub const UNASKED_PONG_COST: u32 = 50;
+/// Wait of a new connection from an address whose last one was closed for a flood; doubles (chosen).
+pub const FLOOD_PENALTY: Duration = Duration::from_millis(100);
+/// The longest such wait (chosen: below clients' connect time-outs, since others may share the address).
+pub const FLOOD_PENALTY_MAX: Duration = Duration::from_secs(2);
+/// An address without a flood for this long is forgotten (chosen).
+pub const FLOOD_MEMORY: Duration = Duration::from_secs(60);
+/// Addresses with floods that are remembered (chosen: 64 bytes each).
+pub const FLOOD_ADDRESSES_MAX: usize = 4096;
+/// Header list of one request (hyper's default, made ours: a token of 8 KiB and trace context fit).
+pub const HEADER_LIST_MAX_BYTES: u32 = 16 * 1024;
+/// Streams that were reset before anybody looked at them (h2's default, made ours).
+pub const PENDING_RESETS_MAX: usize = 20;
+/// Streams of one connection that we reset for what was wrong in them (chosen: a quarter of hyper's default).
+pub const ERROR_RESETS_MAX: usize = 256;
+/// Bytes a second that a message must come in with, beyond the first [`MESSAGE_STALL_TIMEOUT`] of waiting (chosen: a slice
+/// of 2 MiB in two minutes).
+pub const MESSAGE_MIN_BYTES_PER_SECOND: u32 = 16 * 1024;
+/// How often a client looks at its token's file (chosen: Kubernetes projects a new one minutes before the old one ends).
+pub const CLIENT_TOKEN_RECHECK: Duration = Duration::from_secs(1);
 /// Connections to the side port at once (chosen: some scrapers, probes, and people with a page each).
 pub const ADMIN_MAX_CONNECTIONS: usize = 128;
 /// How long a request's head may take on the side port, and an idle connection may stay (chosen: a page asks once a second).

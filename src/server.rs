@@ -13,26 +13,30 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
 use crate::access::{AccessFileError, PolicyWatch};
 use crate::admin::{self, Admin, BackendHealth, Door};
 use crate::api::ingest::{Ingest, IngestApi, no_slot};
+use crate::api::quota::Charges;
 use crate::api::read::ReadApi;
-use crate::api::status::credential_refused;
+use crate::api::status;
 use crate::api::table::{Checks, TableApi};
 use crate::catalog::{Catalog, CatalogError, ShardConfig};
 use crate::config::{Backend, Settings};
-use crate::limits::MESSAGE_MAX_BYTES;
+use crate::edge::{self, TlsError};
+use crate::limits::{ERROR_RESETS_MAX, HEADER_LIST_MAX_BYTES, MESSAGE_MAX_BYTES, PENDING_RESETS_MAX};
 use crate::middleware::auth::{Authenticator, WatchedFile};
 use crate::middleware::unary_writes::CHECK_ROWS;
-use crate::middleware::{AuthLayer, LargeCalls, StallLayer, TraceLayer, UnaryWritesLayer};
+use crate::middleware::{
+    AuthLayer, LargeCalls, LoadShedLayer, StallLayer, StreamOpenLayer, TraceLayer, UnaryWritesLayer,
+};
 use crate::pool::heat::HeatConfig;
 use crate::pool::{MemoryBudget, Pool, PoolConfig, PoolTasks};
 use crate::proto::server::ingest_service_server::IngestServiceServer;
 use crate::proto::server::table_service_server::TableServiceServer;
 use crate::proto::v1::read_service_server::ReadServiceServer;
 use crate::proto::{DESCRIPTORS, v1};
+use crate::quota::Quotas;
 use crate::read::PointReader;
 use crate::shutdown::Shutdown;
 use crate::store::dynamodb::{ConnectError, DynamoDb};
@@ -68,6 +72,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The certificate's files are not what they should be.
+    #[error("configuration: {0}")]
+    Tls(#[from] TlsError),
     /// The embedded store does not start.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
@@ -92,6 +99,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
+    has_tls: bool,
     admin_address: Option<SocketAddr>,
     shutdown: Shutdown,
     drain_for: Duration,
@@ -142,7 +150,11 @@ impl Gateway {
         store: Arc<dyn Store>,
         embedded: Option<Embedded>,
     ) -> Result<Self, StartError> {
-        let Ports { listener, address, admin: admin_listener } = ports;
+        let Ports { listener, address, admin: admin_listener, tls } = ports;
+        let has_tls = tls.is_some();
+        if !has_tls && !address.ip().is_loopback() {
+            tracing::warn!("no TLS on {address}: what clients send, their tokens too, can be read on the way");
+        }
         let control_table = control_table(&settings);
         let instruments = Arc::new(Instruments::new());
         let shutdown = Shutdown::new(settings.drain_for);
@@ -170,11 +182,16 @@ impl Gateway {
         let hash_seed = pool.hash_seed();
         let decode_memory = MemoryBudget::new(settings.decode_memory_bytes, Arc::clone(&instruments));
         let slots = Arc::new(Semaphore::new(settings.max_write_sessions));
+        let quotas = Quotas::new();
+        tokio::spawn(quotas.clone().forget_loop(shutdown.token()));
+        let charges = Charges::new(quotas.clone(), Arc::clone(&instruments));
         let ingest = IngestApi(Arc::new(Ingest {
             catalog: catalog.clone(),
             pool,
             memory: MemoryBudget::new(settings.memory_bytes, Arc::clone(&instruments)),
             decode_memory: decode_memory.clone(),
+            quotas: quotas.clone(),
+            charges: charges.clone(),
             instruments: Arc::clone(&instruments),
             shutdown: shutdown.clone(),
             window: v1::Window {
@@ -187,8 +204,8 @@ impl Gateway {
             session_slots: Arc::clone(&slots),
             next_session: AtomicU64::new(1),
         }));
-        let read = ReadApi::new(catalog.clone(), PointReader::new(Arc::clone(&store)));
-        let table = TableServiceServer::new(TableApi::new(catalog, Checks { hash_seed, decode_memory }));
+        let read = ReadApi::new(catalog.clone(), PointReader::new(Arc::clone(&store)), charges.clone());
+        let table = TableServiceServer::new(TableApi::new(catalog, Checks { hash_seed, decode_memory, charges }));
         let large = table.clone().max_decoding_message_size(MESSAGE_MAX_BYTES);
 
         let reflection = || {
@@ -203,10 +220,16 @@ impl Gateway {
             .http2_keepalive_interval(Some(settings.keepalive.interval))
             .http2_keepalive_timeout(Some(settings.keepalive.timeout))
             .max_frame_size(MAX_FRAME_BYTES)
+            // What a client may make the transport hold, or do over and over; `edge` has the rest.
+            .http2_max_header_list_size(HEADER_LIST_MAX_BYTES)
+            .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+            .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .layer(TraceLayer)
             .layer(auth)
+            .layer(StreamOpenLayer::new(quotas, status::quota_used_up, Arc::clone(&instruments)))
+            .layer(LoadShedLayer::new(settings.max_calls, status::overloaded, Arc::clone(&instruments)))
             .layer(UnaryWritesLayer::new(slots, no_slot))
             .layer(StallLayer::new(settings.message_stall_timeout));
         let router = server
@@ -225,7 +248,7 @@ impl Gateway {
             // Older tools ask for the alpha version.
             .add_service(reflection().build_v1alpha()?);
         let draining = shutdown.token();
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = edge::incoming(listener, &settings.edge, tls, &instruments, shutdown.token());
         let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.cancelled_owned()));
 
         let stop_admin = CancellationToken::new();
@@ -252,6 +275,7 @@ impl Gateway {
         };
         Ok(Self {
             address,
+            has_tls,
             admin_address,
             shutdown,
             drain_for: settings.drain_for,
@@ -273,7 +297,7 @@ impl Gateway {
 
     /// Where gRPC is served, as clients write it.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", if self.has_tls { "https" } else { "http" }, self.address)
     }
 
     /// Where the side port is.
@@ -323,22 +347,25 @@ impl Gateway {
     }
 }
 
-/// The ports, taken.
+/// The ports, taken, and what is spoken on them.
 struct Ports {
     listener: TcpListener,
     address: SocketAddr,
     admin: Option<TcpListener>,
+    tls: Option<edge::Loaded>,
 }
 
 impl Ports {
     async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        // First, and at the start only, so that nothing waits for the files.
+        let tls = settings.edge.load_tls()?;
         let listener = bind(settings.listen, "gRPC").await?;
         let admin = match settings.admin {
             Some(address) => Some(bind(address, "the side port").await?),
             None => None,
         };
         let address = local_address(&listener, settings.listen, "gRPC")?;
-        Ok(Self { listener, address, admin })
+        Ok(Self { listener, address, admin, tls })
     }
 }
 
@@ -365,7 +392,7 @@ fn authentication(
     };
     let authenticator = Authenticator::new(file.policy(), None);
     tokio::spawn(file.watch(access.reload_interval, Arc::clone(instruments), shutdown.token()));
-    AuthLayer::new(authenticator, credential_refused, Arc::clone(instruments))
+    AuthLayer::new(authenticator, status::credential_refused, Arc::clone(instruments))
 }
 
 /// Who may look at the status page.

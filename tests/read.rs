@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use forebay::api::quota::Charges;
 use forebay::api::read::ReadApi;
 use forebay::catalog::{Catalog, CatalogConfig};
 use forebay::payload::Plan;
@@ -18,11 +19,13 @@ use forebay::proto::v1::{
     BatchGetRowsRequest, Consistency, GetRowRequest, GetRowResponse, ListValue, ReadRangeRequest, ReadSeriesRequest,
     ReadStatus, Row, RowBatch, RowKey, SortOrder, StructValue, TableKeys, Value,
 };
+use forebay::quota::Quotas;
 use forebay::read::PointReader;
 use forebay::schema::{KeyDef, TableDef, ddl};
 use forebay::store::dynamodb::DynamoDb;
 use forebay::store::embedded::Embedded;
 use forebay::store::*;
+use forebay::telemetry::Instruments;
 use prost::Message as _;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Server};
@@ -114,7 +117,8 @@ impl Gateway {
         let inner = DynamoDb::connect(&embedded.store_config()).await.unwrap();
         let store = Arc::new(Hanging { inner, hang: AtomicBool::new(false) });
         let catalog = Catalog::open(store.clone(), CatalogConfig::default()).await.unwrap();
-        let service = ReadServiceServer::new(ReadApi::new(catalog.clone(), PointReader::new(store.clone())));
+        let charges = Charges::new(Quotas::new(), Arc::new(Instruments::new()));
+        let service = ReadServiceServer::new(ReadApi::new(catalog.clone(), PointReader::new(store.clone()), charges));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));

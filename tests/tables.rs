@@ -5,12 +5,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use forebay::api::quota::Charges;
 use forebay::api::table::{Checks, TableApi};
 use forebay::catalog::{Catalog, CatalogConfig};
 use forebay::pool::MemoryBudget;
 use forebay::proto::server::table_service_server::TableServiceServer;
 use forebay::proto::v1;
 use forebay::proto::v1::table_service_client::TableServiceClient;
+use forebay::quota::Quotas;
 use forebay::schema::table::{KeyDef, default_partition_attribute, default_sort_attribute};
 use forebay::schema::{TableDef, ddl};
 use forebay::store::Store;
@@ -33,7 +35,9 @@ async fn gateway() -> Gateway {
     let catalog = Catalog::open(store.clone(), CatalogConfig::default()).await.unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let checks = Checks { hash_seed: 1, decode_memory: MemoryBudget::new(1 << 20, Arc::new(Instruments::new())) };
+    let instruments = Arc::new(Instruments::new());
+    let decode_memory = MemoryBudget::new(1 << 20, Arc::clone(&instruments));
+    let checks = Checks { hash_seed: 1, decode_memory, charges: Charges::new(Quotas::new(), instruments) };
     let service = TableServiceServer::new(TableApi::new(catalog, checks));
     let server = tonic::transport::Server::builder().add_service(service);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));

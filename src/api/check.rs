@@ -51,6 +51,7 @@ pub(super) async fn check_rows(
         None => return Err(status::invalid_argument("payload", "is missing: send rows or arrow")),
     };
     let mut opened = open(catalog, first, checks.hash_seed, caller).await?;
+    checks.charges.check(caller, payload.wire_bytes())?;
     opened.plan.measure();
 
     let decoded = decoded_bytes(&opened, &payload).map_err(encoding_status)?;

@@ -5,6 +5,7 @@ pub mod convert;
 mod deadline;
 pub mod ingest;
 mod permit;
+pub mod quota;
 pub mod read;
 pub mod status;
 pub mod table;

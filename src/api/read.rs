@@ -13,7 +13,9 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{self, FieldError};
 use super::deadline::{Deadline, InvalidTimeout};
+use super::ingest::ends::until;
 use super::permit;
+use super::quota::Charges;
 use super::status::{self, BACKEND_RETRY};
 use crate::access::{Caller, Permission};
 use crate::catalog::{Catalog, CatalogError, TableVersion};
@@ -35,12 +37,13 @@ use crate::store::ReadError;
 pub struct ReadApi {
     catalog: Catalog,
     reader: PointReader,
+    charges: Charges,
 }
 
 impl ReadApi {
     /// The service over a catalog and a reader.
-    pub fn new(catalog: Catalog, reader: PointReader) -> Self {
-        Self { catalog, reader }
+    pub fn new(catalog: Catalog, reader: PointReader, charges: Charges) -> Self {
+        Self { catalog, reader, charges }
     }
 
     /// The table's newest version, if the caller may read the table and the catalog answers in time.
@@ -97,6 +100,7 @@ impl ReadService for ReadApi {
         let key = request.key.ok_or_else(|| FieldError::new("key", "is missing"))?;
         let shards = self.shards(&table, deadline.answer_by).await?;
         let key = encode_keys(&table, vec![key], &shards, |_| "key".to_owned())?.swap_remove(0);
+        self.charges.read(&caller, "key", &[(&request.table, 1)])?;
 
         let outcome = self.reader.get_placed_row(table.dynamodb_table.clone(), &decoder, key, options).await;
         match &outcome {
@@ -164,6 +168,9 @@ impl ReadService for ReadApi {
             }
         }
 
+        let charged = answers.iter().filter(|(read, _)| *read).map(|(_, answer)| &*answer.table);
+        let keys: Vec<_> = charged.zip(reads.iter().map(|read| read.keys.len())).collect();
+        self.charges.read(&caller, "requests", &keys)?;
         let mut outcomes = self.reader.batch_get_placed(reads, options).await.into_iter();
         let answer = |(read, mut answer): (bool, v1::TableRows)| {
             if read {
@@ -208,9 +215,12 @@ impl ReadService for ReadApi {
             attributes,
             strong,
         };
+        // A range has a row at least: one that is opened and left costs something.
+        self.charges.read(&caller, "table", &[(&request.table, 1)])?;
         let rows = self.reader.range(read);
-        let columns = request.columns;
-        Ok(Response::new(RangeStream { caller, table, columns, rows, patience, first: true }.into_stream()))
+        let (columns, charges) = (request.columns, self.charges.clone());
+        let range = RangeStream { caller, charges, table, columns, rows, patience, first: true };
+        Ok(Response::new(range.into_stream()))
     }
 
     type ReadSeriesStream = BoxStream<'static, Result<v1::ReadSeriesResponse, Status>>;
@@ -229,6 +239,7 @@ impl ReadService for ReadApi {
 /// What a range's stream holds: the rows are pulled as the client reads, and with them the pages.
 struct RangeStream {
     caller: Caller,
+    charges: Charges,
     table: Arc<TableVersion>,
     columns: Vec<String>,
     rows: RangeRows,
@@ -258,6 +269,13 @@ impl RangeStream {
         let rows = self.rows.next_rows(&decoder, self.patience, now_epoch_seconds()).await;
         let rows = rows.map_err(|error| self.status(error))?;
         let first = std::mem::take(&mut self.first);
+        // The first row was paid for when the call began.
+        let unpaid = rows.as_ref().map_or(0, Vec::len).saturating_sub(usize::from(first));
+        let paid = self.charges.read_page(&self.caller, &self.table.def.name, unpaid);
+        tokio::select! {
+            () = paid => {}
+            () = until(self.patience.until) => return Err(deadline_exceeded()),
+        }
         let columns = first.then(|| columns(&decoder));
         Ok((first || rows.is_some()).then(|| v1::ReadRangeResponse { columns, rows: rows.unwrap_or_default() }))
     }

@@ -12,8 +12,10 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViol
 
 use super::convert::FieldError;
 use crate::catalog::CatalogError;
+use crate::limits::OVERLOAD_RETRY;
 use crate::middleware::auth::Refusal;
 use crate::payload::{PayloadError, PlanError};
+use crate::quota::{TooDear, UsedUp};
 use crate::store::{ControlError, ReadError};
 
 /// The domain of every `ErrorInfo`.
@@ -93,6 +95,8 @@ pub mod reason {
     pub const ACKS_UNREAD: &str = "ACKS_UNREAD";
     /// A quota is used up.
     pub const QUOTA: &str = "QUOTA";
+    /// The process has as many calls at once as it takes.
+    pub const OVERLOADED: &str = "OVERLOADED";
     /// The process has no memory left for another session.
     pub const MEMORY_BUDGET: &str = "MEMORY_BUDGET";
     /// The server shuts down; another one takes over.
@@ -192,6 +196,21 @@ pub fn resource_exhausted(
         details.set_retry_info(retry_after);
     }
     with(Code::ResourceExhausted, message, details)
+}
+
+/// A limit is used up for now.
+pub fn quota_used_up(error: &UsedUp) -> Status {
+    resource_exhausted(reason::QUOTA, error.subject.to_string(), error.to_string(), Some(error.retry_after))
+}
+
+/// More at once than a limit ever lets through.
+pub fn too_dear(field: &str, error: &TooDear) -> Status {
+    invalid_argument(field, error.to_string())
+}
+
+/// The process has as many calls at once as it takes.
+pub fn overloaded() -> Status {
+    unavailable(reason::OVERLOADED, "the gateway serves as many calls as it can; try another", OVERLOAD_RETRY)
 }
 
 /// This server does not do that yet.

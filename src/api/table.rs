@@ -7,6 +7,7 @@ use tokio::time::timeout_at;
 use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
+use super::quota::Charges;
 use super::{check, convert, permit, status};
 use crate::access::{Caller, Permission};
 use crate::catalog::{ApplyResult, Catalog, CatalogError};
@@ -32,6 +33,8 @@ pub struct Checks {
     pub hash_seed: u64,
     /// Memory for samples while they are walked; the same budget as that of sessions' decoded batches.
     pub decode_memory: MemoryBudget,
+    /// What callers are charged.
+    pub charges: Charges,
 }
 
 impl TableApi {

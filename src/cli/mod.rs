@@ -6,13 +6,14 @@
 //! Caller: `main.rs`. A subcommand is an `Args` struct and a `run` that returns an [`Exit`] or a [`CliError`].
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tonic::Code;
 
-use crate::client::{self, Client, ClientError};
+use crate::client::{Client, ClientError, ConnectOptions, Token};
 
 mod bench;
 mod check;
@@ -67,7 +68,7 @@ impl CliError {
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
-            ClientError::BadEndpoint { .. } | ClientError::Convert(_) => Exit::Usage,
+            ClientError::BadEndpoint { .. } | ClientError::BadOption { .. } | ClientError::Convert(_) => Exit::Usage,
             ClientError::RowTooLarge { .. } | ClientError::WrongPayload { .. } => Exit::Usage,
             ClientError::Refused { code: Code::NotFound, .. } => Exit::NotFound,
             ClientError::Refused {
@@ -128,12 +129,49 @@ pub struct ClientArgs {
     /// The gateway
     #[arg(long, env = "FOREBAY_ENDPOINT", default_value = "http://127.0.0.1:50051", value_name = "URL")]
     pub endpoint: String,
+    /// A file with an API key or a token; the variable FOREBAY_TOKEN may hold one, too
+    #[arg(long, env = "FOREBAY_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The authorities whose gateways are trusted (PEM) [default: the platform's]
+    #[arg(long, env = "FOREBAY_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// This client's certificate and its chain (PEM)
+    #[arg(long, env = "FOREBAY_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, env = "FOREBAY_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
+    /// The name that the gateway's certificate must have [default: the endpoint's host]
+    #[arg(long, env = "FOREBAY_SERVER_NAME", value_name = "NAME")]
+    pub server_name: Option<String>,
+    /// Send the token without TLS, too, to other hosts
+    #[arg(long, env = "FOREBAY_ALLOW_PLAINTEXT_TOKEN")]
+    pub allow_plaintext_token: bool,
 }
+
+/// Holds a token; it has no flag, because the arguments of a process can be seen by others.
+const TOKEN_VARIABLE: &str = "FOREBAY_TOKEN";
 
 impl ClientArgs {
     /// A client; the connection is made by its first call.
     pub fn connect(&self) -> Result<Client, CliError> {
-        Ok(client::connect(&self.endpoint)?)
+        let mut options = ConnectOptions::new(&self.endpoint).allow_plaintext_token(self.allow_plaintext_token);
+        if let Some(file) = &self.token_file {
+            options = options.token(Token::file(file));
+        } else if std::env::var_os(TOKEN_VARIABLE).is_some_and(|token| !token.is_empty()) {
+            options = options.token(Token::environment(TOKEN_VARIABLE));
+        }
+        if let Some(ca) = &self.ca {
+            options = options.ca(ca);
+        }
+        // clap has seen to it that both are there.
+        if let (Some(cert), Some(key)) = (&self.client_cert, &self.client_key) {
+            options = options.client_certificate(cert, key);
+        }
+        if let Some(name) = &self.server_name {
+            options = options.server_name(name);
+        }
+        Ok(options.connect()?)
     }
 }
 

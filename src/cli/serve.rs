@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use crate::config::{Backend, Config, ConfigError, EmbeddedChoice, Settings};
+use crate::config::{Backend, Config, ConfigError, EmbeddedChoice, Settings, TlsConfig};
 use crate::server::Gateway;
 use crate::telemetry::logging::{self, LogFormat};
 
@@ -27,6 +27,15 @@ pub struct ServeArgs {
     /// Let everybody do everything, from other machines, too
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", env = "FOREBAY_ALLOW_ANYONE")]
     allow_anyone: Option<bool>,
+    /// The gateway's certificate and its chain (PEM): TLS is spoken where there is one
+    #[arg(long, value_name = "FILE", env = "FOREBAY_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", env = "FOREBAY_TLS_KEY")]
+    tls_key: Option<PathBuf>,
+    /// The authorities whose client certificates are taken (PEM): clients need one
+    #[arg(long, value_name = "FILE", env = "FOREBAY_TLS_CLIENT_CA")]
+    tls_client_ca: Option<PathBuf>,
     /// A DynamoDB-compatible endpoint instead of AWS
     #[arg(long, value_name = "URL", env = "FOREBAY_ENDPOINT_URL")]
     endpoint_url: Option<String>,
@@ -79,7 +88,10 @@ impl ServeArgs {
             "false" => EmbeddedChoice::Switch(false),
             folder => EmbeddedChoice::Folder(folder.into()),
         });
+        let tls =
+            TlsConfig { cert: self.tls_cert, key: self.tls_key, client_ca: self.tls_client_ca, client_auth: None };
         let flags = Config {
+            tls: Some(tls).filter(|tls| *tls != TlsConfig::default()),
             listen: self.listen,
             admin: self.admin,
             access: self.access,

@@ -1,4 +1,4 @@
-//! The way to a gateway: an endpoint, connected lazily, with keep-alive and message limits set.
+//! The way to a gateway: an endpoint, connected lazily; calls with a deadline, a token, and another try.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use tonic::{Request, Response, Status};
 
 use super::backoff;
 use super::error::ClientError;
+use super::options::ConnectOptions;
 use super::reader::Reader;
 use super::tables::Tables;
+use super::token::Bearer;
 use super::writer::{OpenOptions, Writer};
-use crate::limits::{
-    CLIENT_CALL_ATTEMPTS, CLIENT_CALL_TIMEOUT, CLIENT_CONNECT_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
-};
+use crate::limits::{CLIENT_CALL_ATTEMPTS, CLIENT_CALL_TIMEOUT};
 
 /// A gateway. Cheap to clone; clones share one connection.
 #[derive(Debug, Clone)]
@@ -20,9 +20,11 @@ pub struct Client {
     endpoint: Endpoint,
     channel: Channel,
     name: String,
+    bearer: Option<Bearer>,
 }
 
-/// Makes a client for an endpoint such as `http://127.0.0.1:50051`.
+/// Makes a client for an endpoint such as `http://127.0.0.1:50051` or `https://forebay.example.com:50051`, whose certificate
+/// is checked by the platform's authorities. [`ConnectOptions`] has more to choose from.
 ///
 /// Nothing is sent yet: the connection is made by the first call and made again whenever it breaks. Needs a Tokio runtime.
 ///
@@ -30,29 +32,15 @@ pub struct Client {
 ///
 /// [`ClientError::BadEndpoint`] where the text is no HTTP URL with a host.
 pub fn connect(endpoint: &str) -> Result<Client, ClientError> {
-    let bad = |message: &str| ClientError::BadEndpoint { endpoint: endpoint.to_owned(), message: message.to_owned() };
-    let parsed = Endpoint::from_shared(endpoint.to_owned()).map_err(|_| bad("not a URL"))?;
-    match parsed.uri().scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(bad("TLS is not supported yet")),
-        Some(_) => return Err(bad("the scheme must be http")),
-        None => return Err(bad("the scheme is missing")),
-    }
-    if parsed.uri().host().is_none_or(str::is_empty) {
-        return Err(bad("the host is missing"));
-    }
-    let parsed = parsed
-        .connect_timeout(CLIENT_CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .user_agent(concat!("forebay/", env!("CARGO_PKG_VERSION")))
-        .map_err(|_| bad("not a URL"))?;
-    let channel = parsed.connect_lazy();
-    Ok(Client { endpoint: parsed, channel, name: endpoint.to_owned() })
+    ConnectOptions::new(endpoint).connect()
 }
 
 impl Client {
+    pub(super) fn new(endpoint: Endpoint, name: String, bearer: Option<Bearer>) -> Self {
+        let channel = endpoint.connect_lazy();
+        Self { endpoint, channel, name, bearer }
+    }
+
     /// Opens a session that writes rows to one table.
     ///
     /// # Errors
@@ -77,7 +65,14 @@ impl Client {
         &self.name
     }
 
-    /// The shared connection, for calls that this client does not wrap.
+    /// Puts the client's token, where it has one, into a call that is made by [`Self::channel`].
+    pub fn authorize<T>(&self, request: &mut Request<T>) {
+        if let Some(bearer) = &self.bearer {
+            bearer.show(request.metadata_mut());
+        }
+    }
+
+    /// The shared connection, for calls that this client does not wrap. They need [`Self::authorize`].
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }
@@ -104,6 +99,7 @@ impl Client {
             let left = until.saturating_duration_since(tokio::time::Instant::now());
             let mut request = Request::new(message.clone());
             request.set_timeout(left);
+            self.authorize(&mut request);
             let answer = match tokio::time::timeout(left, call(self.channel(), request)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(Status::deadline_exceeded(format!("no answer within {} s", deadline.as_secs_f64()))),
@@ -141,8 +137,7 @@ mod tests {
         for (endpoint, wrong) in [
             ("127.0.0.1:50051", "the scheme is missing"),
             ("localhost", "the scheme is missing"),
-            ("ftp://x:1", "the scheme must be http"),
-            ("https://x:1", "TLS is not supported yet"),
+            ("ftp://x:1", "the scheme must be https or http"),
             ("http://a b", "not a URL"),
             ("", "not a URL"),
         ] {

@@ -408,7 +408,8 @@ async fn open_call(client: &Client, open: v1::Open, channel: Channel) -> Result<
     let first = Outgoing::Control(Box::new(WriteRequest { message: Some(Ask::Open(open)) }));
     // The channel is new and holds one message.
     requests.send(first).await.map_err(|_| protocol("the request stream closed at once"))?;
-    let request = Request::new(ReceiverStream::new(receiver));
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    client.authorize(&mut request);
     let path = PathAndQuery::from_static(WRITE_PATH);
     let response = grpc.streaming(request, path, WriteCodec).await.map_err(|status| client.error(&status))?;
     let mut responses = response.into_inner();

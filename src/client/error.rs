@@ -26,6 +26,22 @@ pub enum ClientError {
         /// What is wrong with it.
         message: String,
     },
+    /// A file or a value that the client was given cannot be used.
+    #[error("{what}: {message}")]
+    BadOption {
+        /// The file, or what the value is for.
+        what: String,
+        /// What is wrong with it, and what was expected.
+        message: String,
+    },
+    /// The two ends do not agree on a secure connection, and will not the next time.
+    #[error("no secure connection to the gateway at {endpoint}: {message}")]
+    Tls {
+        /// The endpoint.
+        endpoint: String,
+        /// Why.
+        message: String,
+    },
     /// No connection could be made.
     #[error("the gateway at {endpoint} cannot be reached: {message}")]
     Unreachable {
@@ -110,6 +126,11 @@ impl ClientError {
             let reason = info.map(|info| info.reason.clone()).unwrap_or_default();
             return Self::Refused { code: status.code(), reason, message: status.message().to_owned() };
         }
+        if info.is_none()
+            && let Some(message) = super::tls::refusal(&endpoint, status)
+        {
+            return Self::Tls { endpoint, message };
+        }
         match root_cause(status) {
             Some(message) if info.is_none() && is_connect_error(status) => Self::Unreachable { endpoint, message },
             Some(message) if info.is_none() => Self::Interrupted { endpoint, message, retry_after },
@@ -133,11 +154,16 @@ impl ClientError {
 
 /// The innermost error behind a status, where the transport made the status.
 fn root_cause(status: &Status) -> Option<String> {
-    let mut error: &dyn std::error::Error = status.source()?;
+    status.source().map(innermost)
+}
+
+/// The words of the error at the root.
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
     while let Some(source) = error.source() {
         error = source;
     }
-    Some(error.to_string())
+    error.to_string()
 }
 
 /// Whether the status says that no connection was made. tonic hides the type, so the text of its chain decides; a wrong

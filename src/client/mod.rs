@@ -43,7 +43,7 @@
 //!
 //! # What the pieces are
 //!
-//! [`connect`] makes a [`Client`]. [`Client::writer`] opens a [`Writer`], which keeps to the gateway's window, sends again
+//! [`connect`] makes a [`Client`]; [`ConnectOptions`] makes one with certificates or a [`Token`]. [`Client::writer`] opens a [`Writer`], which keeps to the gateway's window, sends again
 //! what was not acked when a call breaks, and tells outcomes and acks as [`Event`]s. [`Client::reader`] reads rows,
 //! [`Client::tables`] defines tables and checks samples of rows. [`convert`] turns Arrow batches into rows and back.
 //!
@@ -58,9 +58,12 @@ mod check;
 pub mod convert;
 mod driver;
 mod error;
+mod options;
 mod reader;
 mod session;
 mod tables;
+mod tls;
+mod token;
 mod wire;
 mod writer;
 
@@ -68,7 +71,9 @@ pub use arrow_ipc::ArrowCompression;
 pub use channel::{Client, connect};
 pub use check::{CheckRates, Sample};
 pub use error::ClientError;
+pub use options::ConnectOptions;
 pub use reader::{Lookup, RangeOptions, RangeRows, Reader, RowRead, TableRead};
 pub use session::{Acked, Event, Outcome, Receipt};
 pub use tables::Tables;
+pub use token::Token;
 pub use writer::{OpenOptions, Outcomes, Writer};

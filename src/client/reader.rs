@@ -199,7 +199,9 @@ impl Reader {
         };
         let call = async |channel, request: tonic::Request<ReadRangeRequest>| {
             // The deadline that the call would carry is not the stream's.
-            let request = tonic::Request::new(request.into_inner());
+            let (mut metadata, extensions, message) = request.into_parts();
+            metadata.remove("grpc-timeout");
+            let request = tonic::Request::from_parts(metadata, extensions, message);
             let client = ReadServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX_BYTES);
             let mut stream = { client }.read_range(request).await?.into_inner();
             let first = stream.message().await?;

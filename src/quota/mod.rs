@@ -278,11 +278,11 @@ impl Quotas {
         })
     }
 
-    /// What the caller may write to the table at once.
-    pub fn bursts(&self, caller: &Caller, table: &str) -> Bursts {
+    /// What the caller may write to the table, or read from it, at once.
+    pub fn bursts(&self, usage: Usage, caller: &Caller, table: &str) -> Bursts {
         let Some(policy) = caller.policy() else { return Bursts { rows: None, kib: None } };
-        let own = Rates::of_principal(&policy, &caller.name(), Usage::Write).0;
-        let shared = Rates::of_table(&policy, table, Usage::Write);
+        let own = Rates::of_principal(&policy, &caller.name(), usage).0;
+        let shared = Rates::of_table(&policy, table, usage);
         let least = |a: Option<Rate>, b: Option<Rate>| [a, b].into_iter().flatten().map(|rate| rate.burst.get()).min();
         Bursts { rows: least(own.rows, shared.rows), kib: least(own.kib, shared.kib) }
     }
@@ -333,16 +333,42 @@ impl Quotas {
         }
     }
 
+    /// As [`Self::acquire`], for rows that have come already: those that are above a burst are paid for in several parts.
+    pub async fn acquire_in_parts(&self, usage: Usage, caller: &Caller, table: &str, rows: usize) {
+        let mut left = rows;
+        while left > 0 {
+            let burst = self.bursts(usage, caller, table).rows.map_or(left, |burst| burst as usize);
+            let part = left.min(burst);
+            // A burst that has just become smaller: a smaller part, then.
+            if self.acquire(usage, caller, table, Cost::rows(part)).await.is_ok() {
+                left -= part;
+            }
+        }
+    }
+
     /// Spends this now: from the caller's limits, and from those of each table what is for it, or nothing at all.
     ///
     /// # Errors
     ///
     /// Where a limit does not let it through, the one that would take longest.
     pub fn try_acquire(&self, usage: Usage, caller: &Caller, tables: &[(&str, Cost)]) -> Result<(), Refusal> {
+        let total = tables.iter().fold(Cost::default(), |total, (_, cost)| total.and(*cost));
+        self.try_spend(usage, caller, total, tables)
+    }
+
+    /// Spends this now, from the caller's limits alone: for work that no table has a part in.
+    ///
+    /// # Errors
+    ///
+    /// The limit that does not let it through.
+    pub fn try_acquire_own(&self, usage: Usage, caller: &Caller, cost: Cost) -> Result<(), Refusal> {
+        self.try_spend(usage, caller, cost, &[])
+    }
+
+    fn try_spend(&self, usage: Usage, caller: &Caller, total: Cost, tables: &[(&str, Cost)]) -> Result<(), Refusal> {
         let Some(policy) = caller.policy() else { return Ok(()) };
         let name = caller.name();
         let (own, _) = Rates::of_principal(&policy, &name, usage);
-        let total = tables.iter().fold(Cost::default(), |total, (_, cost)| total.and(*cost));
         own.check(total, usage, || Subject::Principal(Arc::clone(&name)))?;
         let mut limited: Vec<(&str, Rates, Cost)> = Vec::with_capacity(tables.len());
         for (table, cost) in tables {

@@ -31,11 +31,11 @@ fn policy(principals: &[(&str, Limits)], table_limits: Vec<TableLimits>) -> Arc<
         (Arc::clone(&name), Arc::new(Principal { name, grants: Grants::default(), limits, operator: false }))
     };
     let principals = principals.iter().map(principal).collect();
-    Arc::new(Policy { principals, table_limits, issuers: vec!["i".into()], ..Policy::default() })
+    Arc::new(Policy { principals, table_limits, ..Policy::default() })
 }
 
 fn caller(name: &str, policy: &PolicyWatch) -> Caller {
-    let credential = Credential::Token { issuer: "i".into() };
+    let credential = Credential::Certificate { names: Arc::from([]) };
     Caller::known(Identity { principal: name.into(), credential, expires_at: None::<SystemTime> }, policy.clone())
 }
 

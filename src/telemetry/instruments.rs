@@ -132,6 +132,10 @@ pub struct Instruments {
     pub connections: Gauge,
     /// Connections that were not taken, or closed for what they did, by reason.
     pub connections_refused: Family<ReasonLabel, Counter>,
+    /// When the certificate ends, in seconds since 1970; 0 without TLS.
+    pub certificate_expiry: Gauge,
+    /// Certificates that were replaced on disk: `ok` where the new one is in force, `failed` where the old one still is.
+    pub certificate_reloads: Family<OutcomeLabel, Counter>,
     /// Calls that were refused before a handler saw them, by reason.
     pub calls_refused: Family<ReasonLabel, Counter>,
     /// New access files, by what became of them.
@@ -244,6 +248,16 @@ impl Instruments {
                 "forebay.connections_refused",
                 "{connection}",
                 "Connections that were not taken, or closed for what they did, by reason",
+            ),
+            certificate_expiry: r.one(
+                "forebay.tls_certificate_expiry",
+                "s",
+                "When the certificate ends, since 1970; 0 without TLS",
+            ),
+            certificate_reloads: r.family(
+                "forebay.tls_certificate_reloads",
+                "{certificate}",
+                "Certificates replaced on disk, by whether the new one is in force: ok or failed",
             ),
             calls_refused: r.family(
                 "forebay.calls_refused",

@@ -122,7 +122,7 @@ pub(super) fn shutting_down() -> Status {
 }
 
 /// Resolves at a time, if there is one.
-pub(super) async fn until(time: Option<Instant>) {
+pub(in crate::api) async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,

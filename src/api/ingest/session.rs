@@ -1,7 +1,7 @@
 //! One write session: the task between a client's stream and the pool.
 //!
-//! It reads a message only when the last batch is wholly handed over, the window has room and memory was granted; not
-//! reading is the back-pressure that the client feels through HTTP/2. It writes Acks as outcomes come back. It ends in one
+//! It reads a message only when the last batch is within its quota and wholly handed over, the window has room and memory was
+//! granted; not reading is the back-pressure that the client feels through HTTP/2. It writes Acks as outcomes come back. It ends in one
 //! of three ways: Finished (the only commit), a status, or the client's disappearance; but for the first, its waiting rows
 //! are dropped and their client sends them again.
 
@@ -20,6 +20,7 @@ use super::ends::{
 use super::leave::{Leave, Leaving};
 use super::ledger::Ledger;
 use super::open::{self, Opened};
+use super::quota::SessionQuota;
 use super::reply;
 use super::responses::{Responses, SaysEnd};
 use super::{Ingest, SessionTimeouts};
@@ -127,6 +128,7 @@ struct Session {
     finishing: bool,
     call: Call,
     leave: Leave,
+    quota: SessionQuota,
     /// When a drained session ends at the latest, and why.
     drain: Option<(Instant, v1::DrainReason)>,
     /// Of a run that can be fenced.
@@ -175,6 +177,7 @@ impl Session {
         let seat = board.enter(&name, &opened.table.def.name, call.caller.name(), Instant::now());
         let ledger = Ledger::new(opened.is_sequenced());
         let leave = Leave::new(&call.caller, &opened.table.def.name);
+        let quota = SessionQuota::new(ingest, &call.caller, &opened.table.def.name);
         let mut session = Self {
             ingest: Arc::clone(ingest),
             name,
@@ -191,6 +194,7 @@ impl Session {
             finishing: false,
             call,
             leave,
+            quota,
             drain: None,
             epoch,
             schema_changes,
@@ -200,7 +204,7 @@ impl Session {
             session_id: session.name.clone(),
             schema: Some(schema_to_proto(&session.opened.table.def.schema)),
             schema_version: announced_version,
-            limits: Some(reply::limits()),
+            limits: Some(reply::limits(session.quota.bursts())),
             window: Some(session.ingest.window),
         };
         session.send(Response::Opened(hello)).await?;
@@ -211,8 +215,9 @@ impl Session {
     async fn serve(&mut self) -> End {
         loop {
             let encodes = self.encoding.is_some() && self.waiting.is_none();
-            let window = self.ingest.window;
+            let window = self.quota.window();
             let may_read = self.encoding.is_none()
+                && !self.quota.is_waiting()
                 && self.waiting.is_none()
                 && !self.finishing
                 && !self.leave.is_over()
@@ -226,6 +231,10 @@ impl Session {
                 memory = granted(&mut self.waiting), if self.waiting.is_some() => {
                     self.proceed(memory)
                 }
+                batch = self.quota.passed(), if self.quota.is_waiting() => match batch {
+                    Ok(batch) => self.take_batch(batch),
+                    Err(status) => Err(status.into()),
+                },
                 () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                     self.take_timer().await
                 }
@@ -246,8 +255,7 @@ impl Session {
             match step {
                 Ok(()) if self.ledger.committed_through() < self.ledger.last_seq() => {}
                 Ok(()) if self.finishing => {
-                    let finished =
-                        v1::Finished { receipt: Some(reply::receipt(&self.ledger, self.opened.plan.rules())) };
+                    let finished = v1::Finished { receipt: Some(self.receipt()) };
                     return match self.send(Response::Finished(finished)).await {
                         Ok(()) => End::Finished,
                         Err(end) => end,
@@ -265,7 +273,10 @@ impl Session {
 
     async fn take_message(&mut self, message: WriteRequest) -> Result<(), End> {
         match message.message {
-            Some(Request::Batch(batch)) => self.take_batch(batch),
+            Some(Request::Batch(batch)) => match self.quota.ask(&self.opened, batch)? {
+                Some(batch) => self.take_batch(batch),
+                None => Ok(()),
+            },
             Some(Request::Flush(v1::Flush {})) => {
                 self.flushes.push_back(self.ledger.last_seq());
                 self.answer_flushes().await
@@ -419,19 +430,23 @@ impl Session {
             && through <= self.ledger.committed_through()
         {
             self.flushes.pop_front();
-            let flushed = v1::Flushed {
-                committed_through: self.ledger.committed_through(),
-                receipt: Some(reply::receipt(&self.ledger, self.opened.plan.rules())),
-            };
+            let flushed =
+                v1::Flushed { committed_through: self.ledger.committed_through(), receipt: Some(self.receipt()) };
             self.send(Response::Flushed(flushed)).await?;
         }
         Ok(())
     }
 
+    fn receipt(&self) -> v1::Receipt {
+        let rate_limited_for = self.quota.waited().map(duration_to_proto);
+        v1::Receipt { rate_limited_for, ..reply::receipt(&self.ledger, self.opened.plan.rules()) }
+    }
+
     fn next_timer(&self) -> Option<Instant> {
         let row = self.ledger.oldest().map(|received| received + self.opened.patience());
         let age = self.call.connection_age.filter(|_| self.drain.is_none());
-        [row, self.drain.map(|(until, _)| until), self.call.deadline, age].into_iter().flatten().min()
+        let quota = self.quota.timer();
+        [row, self.drain.map(|(until, _)| until), self.call.deadline, age, quota].into_iter().flatten().min()
     }
 
     async fn take_timer(&mut self) -> Result<(), End> {
@@ -450,7 +465,10 @@ impl Session {
         if self.drain.is_none() && self.call.connection_age.is_some_and(|age| age <= now) {
             return self.start_drain(v1::DrainReason::ConnectionAge, now + self.ingest.drain_for).await;
         }
-        Ok(())
+        match self.quota.tick(now) {
+            Some(window) => self.send(Response::Window(window)).await,
+            None => Ok(()),
+        }
     }
 
     /// The end of the process comes before what else there was to leave for, but for an old connection, which ends sooner.

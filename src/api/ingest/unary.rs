@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::Ingest;
-use super::encoding::{Encoding, Payload, Unencoded, decoded_bytes};
+use super::encoding::{Encoding, Payload, Unencoded, claimed_rows, decoded_bytes};
 use super::ends::{deadline_passed, encoding_status, failure_status, row_deadline_status, shutting_down, until};
 use super::ledger::Ledger;
 use super::open::{self, Opened};
@@ -21,6 +21,7 @@ use crate::pool::{BatchTicket, SessionEvent, SessionLink};
 use crate::proto::server::WriteRowsRequest;
 use crate::proto::server::write_rows_request::Payload as WirePayload;
 use crate::proto::v1;
+use crate::quota::Cost;
 
 /// Cancels what waits when the call ends early: the future may be dropped at any point.
 struct Guard<'a> {
@@ -65,6 +66,8 @@ pub(super) async fn write_rows(
         opened = opening => opened?,
         () = until(deadline) => return Err(deadline_passed()),
     };
+    let cost = || Cost { rows: claimed_rows(&opened, &payload), bytes: payload.wire_bytes() as u64 };
+    ingest.charges.write(caller, &opened.table.def.name, "payload", cost)?;
     if is_atomic {
         // How much a transaction may carry is a matter of true sizes.
         opened.plan.measure();
