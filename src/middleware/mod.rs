@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection   TLS, caps, floods (edge); HTTP/2 keep-alive, streams per connection (server.rs, on the transport)
-//! trace        one log line a call, first, so that it sees what the layers below refuse
+//! trace        a call's span, duration and log line; first, so that it sees what the layers below refuse
 //! auth         who calls; before all that costs something, so that strangers take no slot and cannot wait in one
 //! stream_open  streams of a principal, a second and at once; below auth, which says whose they are
 //! load_shed    unary calls at once; below what is about one caller, whose calls should not shed others'
