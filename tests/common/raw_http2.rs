@@ -169,18 +169,25 @@ impl Drop for RawConnection {
     }
 }
 
+/// Sends the next frames of a flood: how many; `None` where the connection is closed.
+pub async fn flood_step(connection: &mut RawConnection, kind: Flood, sent: &mut usize) -> Option<usize> {
+    let mut bytes = if *sent == 0 { kind.opening() } else { Vec::new() };
+    bytes.extend(kind.frames(*sent));
+    if connection.is_closed() || connection.write.write_all(&bytes).await.is_err() {
+        return None;
+    }
+    *sent += kind.frames_at_once();
+    Some(kind.frames_at_once())
+}
+
 /// Floods over one connection until it is closed, with a pause after each write. How many frames were sent; `None` where
 /// `most` were, and it was not closed.
 pub async fn flood(connection: &mut RawConnection, kind: Flood, pause: Duration, most: usize) -> Option<usize> {
     let mut sent = 0;
-    if connection.write.write_all(&kind.opening()).await.is_err() {
-        return Some(sent);
-    }
     while sent < most {
-        if connection.is_closed() || connection.write.write_all(&kind.frames(sent)).await.is_err() {
+        if flood_step(connection, kind, &mut sent).await.is_none() {
             return Some(sent);
         }
-        sent += kind.frames_at_once();
         tokio::time::sleep(pause).await;
     }
     None
