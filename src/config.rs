@@ -14,9 +14,10 @@ use crate::api::ingest::SessionTimeouts;
 use crate::catalog::{CatalogConfig, ShardConfig};
 use crate::edge::EdgeConfig;
 use crate::limits::{
-    EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES,
-    MESSAGE_STALL_TIMEOUT, WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES,
+    ACCESS_RELOAD_INTERVAL, CALLS_PER_CORE, EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, KEEPALIVE_INTERVAL,
+    KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES, MESSAGE_STALL_TIMEOUT, WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES,
 };
+use crate::middleware::auth::jwt::KeyTiming;
 use crate::pool::{PoolConfig, WindowConfig};
 use crate::store::StoreConfig;
 use crate::telemetry::logging::LogFormat;
@@ -32,9 +33,21 @@ pub struct Config {
     /// Where gRPC is served, `127.0.0.1:50051`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
-    /// Where /metrics, /livez and /readyz are served, `127.0.0.1:9464`.
+    /// Where the status page, /metrics, /livez and /readyz are served, `127.0.0.1:9464`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
+    /// Whether /metrics needs an operator's key, as the status page does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_need_key: Option<bool>,
+    /// The access file: who may come in, and what each may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<PathBuf>,
+    /// Seconds between looks at the access file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_reload_seconds: Option<f64>,
+    /// Whether, without an access file, everybody may do everything from other machines, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_anyone: Option<bool>,
     /// Run the embedded store: `true` in memory, or a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedded: Option<EmbeddedChoice>,
@@ -80,6 +93,9 @@ pub struct Config {
     /// Write sessions at once; derived from `memory_mib` where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_write_sessions: Option<usize>,
+    /// Unary calls in handlers at once; 512 a core where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_calls: Option<usize>,
     /// Unacked bytes of one session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_bytes: Option<u64>,
@@ -157,6 +173,17 @@ pub enum Backend {
     DynamoDb,
 }
 
+/// The access file, and how it is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// The file.
+    pub file: PathBuf,
+    /// How often it is looked at.
+    pub reload_interval: Duration,
+    /// How often the keys of issuers are fetched.
+    pub keys: KeyTiming,
+}
+
 /// HTTP/2 pings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
@@ -179,6 +206,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the side port is served; `None` for nowhere.
     pub admin: Option<SocketAddr>,
+    /// Whether /metrics needs an operator's key.
+    pub metrics_need_key: bool,
+    /// Who may come in; `None` for everybody.
+    pub access: Option<AccessSettings>,
+    /// Whether, without an access file, that was decided for other machines, too.
+    pub allow_anyone: bool,
     /// Where rows go.
     pub backend: Backend,
     /// How DynamoDB is reached.
@@ -193,6 +226,8 @@ pub struct Settings {
     pub decode_memory_bytes: usize,
     /// Write sessions at once.
     pub max_write_sessions: usize,
+    /// Unary calls in handlers at once.
+    pub max_calls: usize,
     /// Unacked bytes of one session.
     pub window_bytes: u64,
     /// Unacked batches of one session.
@@ -238,6 +273,10 @@ impl Config {
         Self {
             listen: self.listen.or(below.listen),
             admin: self.admin.or(below.admin),
+            metrics_need_key: self.metrics_need_key.or(below.metrics_need_key),
+            access: self.access.or(below.access),
+            access_reload_seconds: self.access_reload_seconds.or(below.access_reload_seconds),
+            allow_anyone: self.allow_anyone.or(below.allow_anyone),
             embedded,
             endpoint_url,
             region: self.region.or(below.region),
@@ -253,6 +292,7 @@ impl Config {
             write_attempt_timeout_seconds: self.write_attempt_timeout_seconds.or(below.write_attempt_timeout_seconds),
             memory_mib: self.memory_mib.or(below.memory_mib),
             max_write_sessions: self.max_write_sessions.or(below.max_write_sessions),
+            max_calls: self.max_calls.or(below.max_calls),
             window_bytes: self.window_bytes.or(below.window_bytes),
             window_batches: self.window_batches.or(below.window_batches),
             max_connection_age_seconds: self.max_connection_age_seconds.or(below.max_connection_age_seconds),
@@ -284,6 +324,10 @@ impl Config {
         self.or(Self {
             listen: Some("127.0.0.1:50051".to_owned()),
             admin: Some("127.0.0.1:9464".to_owned()),
+            metrics_need_key: Some(false),
+            access: None,
+            access_reload_seconds: Some(ACCESS_RELOAD_INTERVAL.as_secs_f64()),
+            allow_anyone: Some(false),
             embedded: None,
             endpoint_url: None,
             region: None,
@@ -299,6 +343,7 @@ impl Config {
             write_attempt_timeout_seconds: Some(attempt_timeout.as_secs_f64()),
             memory_mib: Some(memory_mib),
             max_write_sessions: Some(default_max_write_sessions(memory_mib)),
+            max_calls: Some(CALLS_PER_CORE * cores()),
             window_bytes: Some(WINDOW_MAX_UNACKED_BYTES),
             window_batches: Some(WINDOW_MAX_UNACKED_BATCHES),
             max_connection_age_seconds: Some(1800.0),
@@ -352,6 +397,7 @@ impl Settings {
         let max_connection_age = seconds("max_connection_age_seconds", config.max_connection_age_seconds)?;
         let attempt = seconds("write_attempt_timeout_seconds", config.write_attempt_timeout_seconds)?;
         let refresh = seconds("catalog_refresh_seconds", config.catalog_refresh_seconds)?;
+        let access_reload = seconds("access_reload_seconds", config.access_reload_seconds)?;
         let shard_map_ttl = seconds("shard_map_ttl_seconds", config.shard_map_ttl_seconds)?;
         let split_at = config.split_write_units.filter(|units| *units >= 1.0 && units.is_finite());
         let shards = ShardConfig {
@@ -362,6 +408,7 @@ impl Settings {
                 .ok_or_else(|| ConfigError { key: "split_write_units", message: "must be at least 1".to_owned() })?,
         };
         for (key, duration) in [
+            ("access_reload_seconds", access_reload),
             ("write_attempt_timeout_seconds", attempt),
             ("catalog_refresh_seconds", refresh),
             ("shard_map_ttl_seconds", shard_map_ttl),
@@ -370,9 +417,17 @@ impl Settings {
                 return Err(ConfigError { key, message: "must be above 0".to_owned() });
             }
         }
+        let listen = address("listen", config.listen)?;
+        let reload_interval = access_reload;
+        let access = config.access.map(|file| AccessSettings { file, reload_interval, keys: KeyTiming::default() });
+        let allow_anyone = config.allow_anyone.unwrap_or_default();
+        check_who_may_come_in(listen, access.is_some(), allow_anyone)?;
         Ok(Self {
-            listen: address("listen", config.listen)?,
+            listen,
             admin,
+            metrics_need_key: config.metrics_need_key.unwrap_or_default(),
+            access,
+            allow_anyone,
             backend,
             store: StoreConfig {
                 endpoint_url: config.endpoint_url,
@@ -391,6 +446,7 @@ impl Settings {
             memory_bytes: memory_mib * 3 / 8 * 1024 * 1024,
             decode_memory_bytes: memory_mib / 8 * 1024 * 1024,
             max_write_sessions: at_least("max_write_sessions", config.max_write_sessions, 1)?,
+            max_calls: at_least("max_calls", config.max_calls, 1)?,
             window_bytes: config.window_bytes.filter(|&bytes| bytes > 0).ok_or_else(|| above_zero("window_bytes"))?,
             window_batches: config.window_batches.filter(|&n| n > 0).ok_or_else(|| above_zero("window_batches"))?,
             max_connection_age: Some(max_connection_age).filter(|age| !age.is_zero()),
@@ -403,6 +459,22 @@ impl Settings {
             log_format: config.log_format.unwrap_or_default(),
             edge,
         })
+    }
+}
+
+/// Everybody may do everything only on loopback, or where somebody has said so.
+fn check_who_may_come_in(listen: SocketAddr, has_access: bool, allow_anyone: bool) -> Result<(), ConfigError> {
+    let wrong = |key, message: String| Err(ConfigError { key, message });
+    match (has_access, allow_anyone) {
+        (true, true) => wrong("allow_anyone", "cannot go together with access; choose one".to_owned()),
+        (false, false) if !listen.ip().to_canonical().is_loopback() => wrong(
+            "listen",
+            format!(
+                "`{listen}` can be reached from other machines, and nothing says who may come in: name an access file \
+                 (--access FILE), or listen on 127.0.0.1; to let everybody do everything, say so (--allow-anyone)"
+            ),
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -478,6 +550,33 @@ mod tests {
     }
 
     #[test]
+    fn everybody_comes_in_from_other_machines_only_where_somebody_said_so() {
+        let config = |listen: &str, access: Option<&str>, allow_anyone| Config {
+            listen: Some(listen.to_owned()),
+            access: access.map(PathBuf::from),
+            allow_anyone,
+            ..Config::default()
+        };
+        let key = |config| Settings::try_new(config).err().map(|error| error.key);
+        for loopback in ["127.0.0.1:0", "127.9.9.9:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+            assert_eq!(key(config(loopback, None, None)), None, "{loopback}");
+        }
+        for open in ["0.0.0.0:0", "[::]:0", "10.0.0.7:0", "[::ffff:10.0.0.7]:0"] {
+            assert_eq!(key(config(open, None, None)), Some("listen"), "{open}");
+            assert_eq!(key(config(open, None, Some(false))), Some("listen"), "{open}");
+            assert_eq!(key(config(open, None, Some(true))), None, "{open}");
+            assert_eq!(key(config(open, Some("access.yaml"), None)), None, "{open}");
+        }
+        assert_eq!(key(config("0.0.0.0:0", Some("access.yaml"), Some(true))), Some("allow_anyone"));
+        let settings = Settings::try_new(config("0.0.0.0:0", Some("access.yaml"), None)).unwrap();
+        let reload_interval = Duration::from_secs(5);
+        assert_eq!(
+            settings.access,
+            Some(AccessSettings { file: "access.yaml".into(), reload_interval, keys: KeyTiming::default() })
+        );
+    }
+
+    #[test]
     fn bad_values_name_their_key() {
         let cases = [
             (Config { listen: Some("nonsense".into()), ..Config::default() }, "listen"),
@@ -485,6 +584,7 @@ mod tests {
             (Config { drain_seconds: Some(-1.0), ..Config::default() }, "drain_seconds"),
             (Config { window_bytes: Some(0), ..Config::default() }, "window_bytes"),
             (Config { lanes: Some(0), ..Config::default() }, "lanes"),
+            (Config { access_reload_seconds: Some(0.0), ..Config::default() }, "access_reload_seconds"),
         ];
         for (config, key) in cases {
             assert_eq!(Settings::try_new(config).unwrap_err().key, key);

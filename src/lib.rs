@@ -10,7 +10,7 @@
 //! sim         a model of DynamoDB on virtual time, and what a job would do to a table; uses pool
 //! client      the Rust client: Writer and Reader
 //! server      composition root and drain
-//! admin       HTTP side port: /metrics, /livez, /readyz
+//! admin       HTTP side port: the status page, /metrics, /livez, /readyz
 //! config      what `serve` can be told
 //! api         gRPC handlers: ingest, read, table; convert (proto <-> domain), status (error -> Status)
 //! edge        where connections come in: TLS, caps, floods
@@ -23,6 +23,7 @@
 //! schema      types, tables, and the texts they are written in
 //! telemetry   logging set-up; every instrument in one file
 //! proto       the generated types
+//! quota       rate limits, per principal and per table
 //! access      principals, grants and limits; the caller of a call
 //! yaml, limits, shutdown
 //! ```
@@ -43,6 +44,7 @@ pub mod middleware;
 pub mod payload;
 pub mod pool;
 pub mod proto;
+pub mod quota;
 pub mod read;
 pub mod schema;
 pub mod server;

@@ -101,6 +101,35 @@ pub const ROW_DEADLINE_GRACE: Duration = Duration::from_secs(60);
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence in the middle of a message (fault 6).
 pub const MESSAGE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A session is told so long before its credential ends (chosen: its client fetches a new token and finishes what is under way).
+pub const CREDENTIAL_END_NOTICE: Duration = Duration::from_secs(30);
+/// But not before only this part of the time is left that was left when it was opened: a quarter (chosen: some tokens live for
+/// a minute).
+pub const CREDENTIAL_END_NOTICE_SHARE: u32 = 4;
+/// Longest token (chosen: twice the largest that identity providers make; a header list may have 16 KiB).
+pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
+/// How far an issuer's clock may be from ours (chosen: the least that is common; every token lives so much longer).
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+/// Verified tokens that are remembered (chosen: a few MiB; a client has one at a time).
+pub const TOKENS_REMEMBERED: usize = 10_000;
+/// For how long (chosen: [`JWKS_REFRESH`]; a key that was taken back verifies nothing for longer).
+pub const TOKEN_REMEMBERED: Duration = JWKS_REFRESH;
+/// An issuer's keys are fetched anew after this time (chosen: issuers announce new keys hours before they use them).
+pub const JWKS_REFRESH: Duration = Duration::from_secs(10 * 60);
+/// The shortest time between two fetches of an issuer's keys (chosen: strangers must not make us ask more often).
+pub const JWKS_PAUSE: Duration = Duration::from_secs(30);
+/// How long an issuer's keys hold while they cannot be fetched (fault 10).
+pub const JWKS_KEEP: Duration = Duration::from_secs(24 * 3600);
+/// A fetch may take this long (chosen: calls with a new key wait for it).
+pub const JWKS_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest key set (chosen: a hundred keys with their certificates).
+pub const JWKS_MAX_BYTES: usize = 256 * 1024;
+/// How often a file of keys is read (chosen: as the access file).
+pub const JWKS_FILE_INTERVAL: Duration = ACCESS_RELOAD_INTERVAL;
+/// The shortest time between two reads of it (chosen: a read costs microseconds).
+pub const JWKS_FILE_PAUSE: Duration = Duration::from_secs(1);
+/// Shortest RSA modulus (RFC 7518, section 3.3: 2048 bits).
+pub const RSA_KEY_MIN_BYTES: usize = 256;
 /// A client that reads no acks for this long is cut off (fault 28).
 pub const ACK_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// HTTP/2 keep-alive ping interval (fault 6).
@@ -159,6 +188,22 @@ pub const RANGE_BUFFER_BYTES: usize = MESSAGE_MAX_BYTES;
 pub const RANGE_FIRST_ITEM_BYTES: usize = 4096;
 /// Queries of one range that run at once (chosen: 256 write shards in 16 rounds).
 pub const RANGE_CONCURRENT_CALLS: usize = 16;
+/// How often quotas forget who has been idle (chosen: a hundred thousand names are some 30 MB, and a look at them a few
+/// milliseconds).
+pub const QUOTA_IDLE_SWEEP: Duration = Duration::from_secs(60);
+/// A rate limit may keep a session waiting for this long as plain back-pressure; beyond, its window shrinks (fault 11).
+pub const QUOTA_WAIT_QUIET: Duration = Duration::from_millis(250);
+/// How often a session's window may be halved because of its rate limit (chosen: 8 MiB to 512 KiB, and 64 batches to 4).
+pub const QUOTA_WINDOW_HALVINGS: u32 = 4;
+/// A session whose rate limit kept it waiting for less than [`QUOTA_WAIT_QUIET`] for so long gets half of that back (chosen).
+pub const QUOTA_WINDOW_GROWS_AFTER: Duration = Duration::from_secs(5);
+/// Unary calls in handlers at once, for each core (chosen: a core serves some 30,000 point reads a second, and DynamoDB takes
+/// 10 ms: 300 are in handlers when all goes well).
+pub const CALLS_PER_CORE: usize = 512;
+/// When to come back where there are too many of them (chosen: above what most calls take).
+pub const OVERLOAD_RETRY: Duration = Duration::from_millis(200);
+/// When to come back for a stream where a principal has as many as it may have (chosen: nobody knows when one ends).
+pub const STREAM_RETRY: Duration = Duration::from_secs(1);
 /// First wait of a client before it tries again (chosen: above a process restart's jitter, below what people notice).
 pub const CLIENT_BACKOFF_BASE: Duration = Duration::from_millis(100);
 /// Longest wait of a client between two attempts (chosen).
@@ -190,6 +235,26 @@ pub const PARTITION_READ_UNITS_PER_SECOND: f64 = 3_000.0;
 pub const TRANSACTION_MAX_ACTIONS: usize = 100;
 /// How long a transaction's token makes its repetition harmless (DynamoDB).
 pub const TRANSACTION_TOKEN_VALID: Duration = Duration::from_secs(10 * 60);
+/// Write sessions that the status page's board lists (chosen: about a mebibyte of names and numbers).
+pub const SESSION_BOARD_MAX_SESSIONS: usize = 4_096;
+/// How often the access file is looked at (chosen: "within seconds").
+pub const ACCESS_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// A new access file is read twice, so far apart, and must be the same: it may be half written (chosen: editors take less).
+pub const ACCESS_SETTLE: Duration = Duration::from_millis(100);
+/// Largest access file (chosen: tens of thousands of keys).
+pub const ACCESS_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Longest name of a principal (chosen: an e-mail address or a Kubernetes service account fits).
+pub const PRINCIPAL_MAX_BYTES: usize = 256;
+/// Sessions that the span of one attempt is linked to (chosen: a collector's own limit is 128, and more tell nothing).
+pub const ATTEMPT_LINKS_MAX: usize = 32;
+/// How long the end of a process waits for its telemetry to be exported (chosen: a collector nearby takes milliseconds).
+pub const OTLP_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Log lines of one place in the code that are shown in a window; the rest are counted (chosen: enough to see a pattern).
+pub const LOG_REPEATS_SHOWN: u32 = 20;
+/// That window (chosen: a person who watches sees the count soon).
+pub const LOG_REPEATS_WINDOW: Duration = Duration::from_secs(10);
+/// Label sets of one metric (OpenTelemetry's own default). What is beyond is counted together, as `other`.
+pub const METRIC_LABEL_SETS_MAX: usize = 2_000;
 
 /// Connections that a MiB of `memory_mib` stands for (chosen: 256 KiB each, for TLS, HTTP/2 buffers and half-read frames).
 pub const CONNECTIONS_PER_MIB: usize = 4;
@@ -251,3 +316,11 @@ pub const ERROR_RESETS_MAX: usize = 256;
 pub const MESSAGE_MIN_BYTES_PER_SECOND: u32 = 16 * 1024;
 /// How often a client looks at its token's file (chosen: Kubernetes projects a new one minutes before the old one ends).
 pub const CLIENT_TOKEN_RECHECK: Duration = Duration::from_secs(1);
+/// Connections to the side port at once (chosen: some scrapers, probes, and people with a page each).
+pub const ADMIN_MAX_CONNECTIONS: usize = 128;
+/// How long a request's head may take on the side port, and an idle connection may stay (chosen: a page asks once a second).
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection to the side port may last (chosen: a browser opens another one unnoticed).
+pub const ADMIN_CONNECTION_MAX_AGE: Duration = Duration::from_secs(120);
+/// A request's head on the side port, in bytes (chosen).
+pub const ADMIN_MAX_HEAD_BYTES: usize = 16 * 1024;

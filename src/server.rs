@@ -14,26 +14,35 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin, BackendHealth};
+use crate::access::{AccessFileError, PolicyWatch};
+use crate::admin::{self, Admin, BackendHealth, Door};
 use crate::api::ingest::{Ingest, IngestApi, no_slot};
+use crate::api::quota::Charges;
 use crate::api::read::ReadApi;
+use crate::api::status;
 use crate::api::table::{Checks, TableApi};
 use crate::catalog::{Catalog, CatalogError, ShardConfig};
 use crate::config::{Backend, Settings};
 use crate::edge::{self, TlsError};
 use crate::limits::{ERROR_RESETS_MAX, HEADER_LIST_MAX_BYTES, MESSAGE_MAX_BYTES, PENDING_RESETS_MAX};
+use crate::middleware::auth::jwt::{KeyFileError, Tokens, check_key_files};
+use crate::middleware::auth::{Authenticator, WatchedFile};
 use crate::middleware::unary_writes::CHECK_ROWS;
-use crate::middleware::{LargeCalls, StallLayer, TraceLayer, UnaryWritesLayer};
+use crate::middleware::{
+    AuthLayer, LargeCalls, LoadShedLayer, StallLayer, StreamOpenLayer, TraceLayer, UnaryWritesLayer,
+};
 use crate::pool::heat::HeatConfig;
 use crate::pool::{MemoryBudget, Pool, PoolConfig, PoolTasks};
 use crate::proto::server::ingest_service_server::IngestServiceServer;
 use crate::proto::server::table_service_server::TableServiceServer;
 use crate::proto::v1::read_service_server::ReadServiceServer;
 use crate::proto::{DESCRIPTORS, v1};
+use crate::quota::Quotas;
 use crate::read::PointReader;
 use crate::shutdown::Shutdown;
 use crate::store::dynamodb::{ConnectError, DynamoDb};
 use crate::store::embedded::{Embedded, EmbeddedError};
+use crate::store::observed::Observed;
 use crate::store::{ControlError, Store};
 use crate::telemetry::Instruments;
 
@@ -80,6 +89,12 @@ pub enum StartError {
     /// The catalog cannot be opened.
     #[error("the catalog cannot be opened: {0}")]
     Catalog(#[from] CatalogError),
+    /// The access file cannot be read, or says what cannot be meant.
+    #[error(transparent)]
+    Access(#[from] AccessFileError),
+    /// A file of keys that the access file names cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// A fault of ours.
     #[error("server reflection cannot be built: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -107,7 +122,13 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything. When it returns, clients can connect.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        // Ports first: nothing is created when they are taken.
+        Self::start_with_instruments(settings, Arc::new(Instruments::new())).await
+    }
+
+    /// The same, counting with these instruments, which no other gateway has.
+    pub async fn start_with_instruments(settings: Settings, instruments: Arc<Instruments>) -> Result<Self, StartError> {
+        // The access file and the ports first: nothing is created when it is wrong, or they are taken.
+        let access = open_access(&settings)?;
         let ports = Ports::bind(&settings).await?;
         let mut store_config = settings.store.clone();
         let embedded = match &settings.backend {
@@ -122,20 +143,26 @@ impl Gateway {
         };
         let dynamodb = DynamoDb::connect(&store_config).await?;
         dynamodb.check_access(&control_table(&settings)).await?;
-        Self::serve(settings, ports, Arc::new(dynamodb), embedded).await
+        let store = Observed::new(Arc::new(dynamodb.clone()), Arc::clone(&instruments), Some(dynamodb.server()));
+        Self::serve(settings, access, ports, Arc::new(store), embedded, instruments).await
     }
 
     /// Starts everything but the store, which is given: `settings` does not choose one.
     pub async fn start_with_store(settings: Settings, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        let access = open_access(&settings)?;
         let ports = Ports::bind(&settings).await?;
-        Self::serve(settings, ports, store, None).await
+        let instruments = Arc::new(Instruments::new());
+        let store = Observed::new(store, Arc::clone(&instruments), None);
+        Self::serve(settings, access, ports, Arc::new(store), None, instruments).await
     }
 
     async fn serve(
         settings: Settings,
+        access: Option<WatchedFile>,
         ports: Ports,
         store: Arc<dyn Store>,
         embedded: Option<Embedded>,
+        instruments: Arc<Instruments>,
     ) -> Result<Self, StartError> {
         let Ports { listener, address, admin: admin_listener, tls } = ports;
         let has_tls = tls.is_some();
@@ -143,8 +170,9 @@ impl Gateway {
             tracing::warn!("no TLS on {address}: what clients send, their tokens too, can be read on the way");
         }
         let control_table = control_table(&settings);
-        let instruments = Arc::new(Instruments::new());
         let shutdown = Shutdown::new(settings.drain_for);
+        let policy = access.as_ref().map(WatchedFile::policy);
+        let auth = authentication(&settings, access, address, &instruments, &shutdown);
         let catalog = Catalog::open(Arc::clone(&store), settings.catalog.clone()).await?;
         tokio::spawn(catalog.clone().refresh_loop(shutdown.token()));
         tokio::spawn(catalog.clone().epoch_loop(shutdown.token()));
@@ -167,11 +195,16 @@ impl Gateway {
         let hash_seed = pool.hash_seed();
         let decode_memory = MemoryBudget::new(settings.decode_memory_bytes, Arc::clone(&instruments));
         let slots = Arc::new(Semaphore::new(settings.max_write_sessions));
+        let quotas = Quotas::new();
+        tokio::spawn(quotas.clone().forget_loop(shutdown.token()));
+        let charges = Charges::new(quotas.clone(), Arc::clone(&instruments));
         let ingest = IngestApi(Arc::new(Ingest {
             catalog: catalog.clone(),
             pool,
             memory: MemoryBudget::new(settings.memory_bytes, Arc::clone(&instruments)),
             decode_memory: decode_memory.clone(),
+            quotas: quotas.clone(),
+            charges: charges.clone(),
             instruments: Arc::clone(&instruments),
             shutdown: shutdown.clone(),
             window: v1::Window {
@@ -184,8 +217,8 @@ impl Gateway {
             session_slots: Arc::clone(&slots),
             next_session: AtomicU64::new(1),
         }));
-        let read = ReadApi::new(catalog.clone(), PointReader::new(Arc::clone(&store)));
-        let table = TableServiceServer::new(TableApi::new(catalog, Checks { hash_seed, decode_memory }));
+        let read = ReadApi::new(catalog.clone(), PointReader::new(Arc::clone(&store)), charges.clone());
+        let table = TableServiceServer::new(TableApi::new(catalog, Checks { hash_seed, decode_memory, charges }));
         let large = table.clone().max_decoding_message_size(MESSAGE_MAX_BYTES);
 
         let reflection = || {
@@ -206,7 +239,10 @@ impl Gateway {
             .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .layer(TraceLayer)
+            .layer(TraceLayer::new(Arc::clone(&instruments)))
+            .layer(auth)
+            .layer(StreamOpenLayer::new(quotas, status::quota_used_up, Arc::clone(&instruments)))
+            .layer(LoadShedLayer::new(settings.max_calls, status::overloaded, Arc::clone(&instruments)))
             .layer(UnaryWritesLayer::new(slots, no_slot))
             .layer(StallLayer::new(settings.message_stall_timeout));
         let router = server
@@ -232,8 +268,20 @@ impl Gateway {
         let (admin, admin_address) = match admin_listener {
             Some(listener) => {
                 let address = local_address(&listener, settings.admin.unwrap_or(address), "the side port")?;
-                let admin = Admin { instruments: Arc::clone(&instruments), shutdown: shutdown.clone(), backend };
-                let task = tokio::spawn(admin::serve(listener, admin, stop_admin.clone().cancelled_owned()));
+                let admin = Admin {
+                    instruments: Arc::clone(&instruments),
+                    shutdown: shutdown.clone(),
+                    backend,
+                    backend_name: match settings.backend {
+                        Backend::Embedded(_) => "the embedded store",
+                        Backend::DynamoDb => "DynamoDB",
+                    },
+                    door: door(policy, address, settings.allow_anyone),
+                    metrics_need_key: settings.metrics_need_key,
+                    memory_bytes: settings.memory_bytes,
+                    max_write_sessions: settings.max_write_sessions,
+                };
+                let task = tokio::spawn(admin::serve(listener, admin, stop_admin.clone()));
                 (Some(task), Some(address))
             }
             None => (None, None),
@@ -331,6 +379,49 @@ impl Ports {
         };
         let address = local_address(&listener, settings.listen, "gRPC")?;
         Ok(Self { listener, address, admin, tls })
+    }
+}
+
+/// The access file, if there is one.
+fn open_access(settings: &Settings) -> Result<Option<WatchedFile>, StartError> {
+    let Some(access) = &settings.access else { return Ok(None) };
+    let file = WatchedFile::open(access.file.clone())?;
+    check_key_files(&file.policy().borrow())?;
+    Ok(Some(file))
+}
+
+/// Who is let in: whom the access file names, from now on watched; without one, everybody.
+fn authentication(
+    settings: &Settings,
+    access: Option<WatchedFile>,
+    address: SocketAddr,
+    instruments: &Arc<Instruments>,
+    shutdown: &Shutdown,
+) -> AuthLayer {
+    let (Some(file), Some(access)) = (access, &settings.access) else {
+        if !address.ip().to_canonical().is_loopback() {
+            tracing::warn!(
+                "EVERYBODY who reaches {address} may read, write and drop every table: `allow_anyone` is on"
+            );
+        }
+        return AuthLayer::open();
+    };
+    let tokens = Tokens::start(file.policy(), access.keys, shutdown.token());
+    let authenticator = Authenticator::new(file.policy(), Some(tokens));
+    tokio::spawn(file.watch(access.reload_interval, Arc::clone(instruments), shutdown.token()));
+    AuthLayer::new(authenticator, status::credential_refused, Arc::clone(instruments))
+}
+
+/// Who may look at the status page.
+fn door(policy: Option<PolicyWatch>, address: SocketAddr, allow_anyone: bool) -> Door {
+    match (policy, address.ip().to_canonical().is_loopback()) {
+        (Some(policy), _) => Door::Operators(policy),
+        (None, true) => Door::OpenOnLoopback,
+        (None, false) if allow_anyone => Door::OpenToAnyone,
+        (None, false) => {
+            tracing::warn!("the status page on {address} is closed: without an access file it is only for loopback");
+            Door::Closed
+        }
     }
 }
 

@@ -33,6 +33,11 @@ impl Shutdown {
         self.draining.is_cancelled()
     }
 
+    /// Until when streams are served, where the drain has started.
+    pub fn drains_until(&self) -> Option<Instant> {
+        self.deadline.get().copied()
+    }
+
     /// Waits until the drain starts, and says until when streams are served.
     pub async fn drained(&self) -> Instant {
         self.draining.cancelled().await;

@@ -169,7 +169,7 @@ async fn what_cannot_be_checked_is_refused_with_the_place() {
     let (code, ..) = refusal(client, |request| request.payload = Some(Payload::Arrow(v1::ArrowBatch::default()))).await;
     assert_eq!(code, Code::InvalidArgument);
     let (code, reason, _) = refusal(client, |request| request.table = "nowhere".to_owned()).await;
-    assert_eq!((code, &*reason), (Code::PermissionDenied, "TABLE_DENIED"));
+    assert_eq!((code, &*reason), (Code::NotFound, "TABLE_NOT_FOUND"));
     // More rows than a batch may have: two bytes each.
     let many = v1::RowBatch { rows: vec![v1::Row::default(); 100_001] };
     let (code, reason, _) = refusal(client, |request| request.payload = Some(Payload::Rows(many))).await;

@@ -777,8 +777,8 @@ sloppy.csv -> ansi: 2 rows checked, 2 accepted, 0 rejected; nothing was written
     let said = shell.run(&["check", &empty, "--table", "ansi"]).await;
     assert_eq!((said.code, said.error()), (2, "empty.csv has no rows to check"));
     let said = shell.run(&["check", &file, "--table", "nowhere"]).await;
-    assert_eq!(said.code, 4);
-    assert!(said.error().ends_with("; if it is not there, make it by `forebay tables apply FILE`"), "{}", said.stderr);
+    assert_eq!(said.code, 3);
+    assert!(said.error().ends_with("; make it by `forebay tables apply FILE`"), "{}", said.stderr);
     let said = shell.run(&["check", &file, "--table", "ansi", "--rate=-1"]).await;
     assert!(said.code == 2 && said.error().starts_with("rows_per_second: must be a number from 0"), "{}", said.stderr);
 }
@@ -816,7 +816,7 @@ async fn wrong_use_and_unreachable_gateways_are_told_by_exit_codes() {
     assert_eq!((said.code, said.json()["status"].take()), (3, json!("NOT_FOUND")));
     assert_eq!(shell.run(&["get", "small"]).await.code, 2);
     assert_eq!(shell.run(&["load", "x.csv", "--frob"]).await.code, 2);
-    assert_eq!(shell.run(&["get", "nowhere", "1"]).await.code, 4);
+    assert_eq!(shell.run(&["get", "nowhere", "1"]).await.code, 3);
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());

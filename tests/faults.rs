@@ -1,7 +1,7 @@
 //! Faults and bad input over real TCP, by their number in the table of faults. Acked rows hold in all of them.
 //!
-//! Elsewhere: 4, 23, 24 and the rest of 29 in `write.rs`; 13, 14, 16 to 18, 21, 22 and 26 of the pool itself in `pool.rs`;
-//! 26 in `cancel.rs`; 30 in `kill.rs`; 5 with a counting allocator in `payload_memory.rs`.
+//! Elsewhere: 7 of callers with grants, 8 to 10 and 35 in `auth.rs`; 4, 23, 24 and the rest of 29 in `write.rs`; 13, 14, 16 to
+//! 18, 21, 22 and 26 of the pool itself in `pool.rs`; 26 in `cancel.rs`; 30 in `kill.rs`; 5 with a counting allocator in `payload_memory.rs`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -332,7 +332,7 @@ async fn fault_6_a_half_open_connection_is_found_and_its_waiting_rows_are_droppe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_7_an_unknown_table_is_answered_like_a_forbidden_one() {
+async fn fault_7_where_everybody_may_see_all_an_unknown_table_is_not_found() {
     let bed = Bed::start().await;
     let stream = RawSession::open(&bed.client, open("nowhere")).await.end().await.unwrap_err();
     let mut ingest = v1::ingest_service_client::IngestServiceClient::new(bed.client.channel());
@@ -340,7 +340,7 @@ async fn fault_7_an_unknown_table_is_answered_like_a_forbidden_one() {
     let unary = v1::WriteRowsRequest { open: Some(open("nowhere")), payload, atomic: false };
     let unary = ingest.write_rows(unary).await.unwrap_err();
     for status in [stream, unary] {
-        assert_eq!((status.code(), reason_of(&status).as_str()), (Code::PermissionDenied, "TABLE_DENIED"));
+        assert_eq!((status.code(), reason_of(&status).as_str()), (Code::NotFound, "TABLE_NOT_FOUND"));
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use forebay::api::quota::Charges;
 use forebay::api::read::ReadApi;
 use forebay::catalog::{Catalog, CatalogConfig};
 use forebay::payload::Plan;
@@ -18,11 +19,13 @@ use forebay::proto::v1::{
     BatchGetRowsRequest, Consistency, GetRowRequest, GetRowResponse, ListValue, ReadRangeRequest, ReadSeriesRequest,
     ReadStatus, Row, RowBatch, RowKey, SortOrder, StructValue, TableKeys, Value,
 };
+use forebay::quota::Quotas;
 use forebay::read::PointReader;
 use forebay::schema::{KeyDef, TableDef, ddl};
 use forebay::store::dynamodb::DynamoDb;
 use forebay::store::embedded::Embedded;
 use forebay::store::*;
+use forebay::telemetry::Instruments;
 use prost::Message as _;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Server};
@@ -114,7 +117,8 @@ impl Gateway {
         let inner = DynamoDb::connect(&embedded.store_config()).await.unwrap();
         let store = Arc::new(Hanging { inner, hang: AtomicBool::new(false) });
         let catalog = Catalog::open(store.clone(), CatalogConfig::default()).await.unwrap();
-        let service = ReadServiceServer::new(ReadApi::new(catalog.clone(), PointReader::new(store.clone())));
+        let charges = Charges::new(Quotas::new(), Arc::new(Instruments::new()));
+        let service = ReadServiceServer::new(ReadApi::new(catalog.clone(), PointReader::new(store.clone()), charges));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
@@ -331,8 +335,8 @@ async fn wrong_requests_are_refused_with_the_place_and_what_is_expected() {
     request.consistency = 9;
     refused(gateway.client.clone().get_row(request).await.map(|_| unreachable!()), "consistency", "9");
 
-    let denied = gateway.get("nowhere", number_key(1), &[]).await.unwrap_err();
-    assert_eq!(denied.code(), Code::PermissionDenied);
+    let missing = gateway.get("nowhere", number_key(1), &[]).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
 
     let too_many = keys("nums", (0..1001).map(number_key).collect(), &[]);
     let status = gateway.batch(vec![too_many]).await.unwrap_err();
@@ -507,7 +511,7 @@ async fn wrong_ranges_are_refused_with_the_place_and_what_is_expected() {
         assert!(status.message().contains(words), "{}", status.message());
     }
     let nowhere = ReadRangeRequest { table: "nowhere".into(), ..range_of("a") };
-    assert_eq!(gateway.client.clone().read_range(nowhere).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(gateway.client.clone().read_range(nowhere).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use forebay::api::quota::Charges;
 use forebay::api::table::{Checks, TableApi};
 use forebay::catalog::{Catalog, CatalogConfig};
 use forebay::pool::MemoryBudget;
 use forebay::proto::server::table_service_server::TableServiceServer;
 use forebay::proto::v1;
 use forebay::proto::v1::table_service_client::TableServiceClient;
+use forebay::quota::Quotas;
 use forebay::schema::table::{KeyDef, default_partition_attribute, default_sort_attribute};
 use forebay::schema::{TableDef, ddl};
 use forebay::store::Store;
@@ -33,7 +35,9 @@ async fn gateway() -> Gateway {
     let catalog = Catalog::open(store.clone(), CatalogConfig::default()).await.unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let checks = Checks { hash_seed: 1, decode_memory: MemoryBudget::new(1 << 20, Arc::new(Instruments::new())) };
+    let instruments = Arc::new(Instruments::new());
+    let decode_memory = MemoryBudget::new(1 << 20, Arc::clone(&instruments));
+    let checks = Checks { hash_seed: 1, decode_memory, charges: Charges::new(Quotas::new(), instruments) };
     let service = TableServiceServer::new(TableApi::new(catalog, checks));
     let server = tonic::transport::Server::builder().add_service(service);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
@@ -118,7 +122,7 @@ async fn the_examples_are_applied_shown_listed_and_dropped() {
     assert_eq!(gateway.store.describe_table("sensors").await.unwrap(), None);
     let (code, message) = failure(&gateway.forebay(&["tables", "get", "sensors"]).await);
     assert_eq!(code, 3, "{message}");
-    assert!(message.starts_with("forebay: error: no table `sensors`, or no permission to use it"), "{message}");
+    assert!(message.starts_with("forebay: error: there is no table `sensors`"), "{message}");
     // Deletion protection is DynamoDB's own.
     let (code, message) = failure(&gateway.forebay(&["tables", "drop", "user_features", "--yes", "--force"]).await);
     assert_eq!(code, 2, "{message}");
@@ -242,5 +246,5 @@ async fn pages_of_the_list_hold_every_table_once_and_what_is_for_later_says_so()
     let status = client.check_rows(v1::CheckRowsRequest::default()).await.unwrap_err();
     assert_eq!(status.get_error_details().error_info().unwrap().reason, "INVALID_ARGUMENT");
     let request = v1::GetTableRequest { name: "nothing".to_owned(), schema_version: 0 };
-    assert_eq!(client.get_table(request).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(client.get_table(request).await.unwrap_err().code(), Code::NotFound);
 }

@@ -67,7 +67,7 @@ async fn legacy_reads_text_as_spark_does_and_counts_it() {
     assert_eq!(coerced, expected, "one row's, because the other was rejected");
 
     let metrics = gateway.instruments().encode().unwrap();
-    let line = r#"forebay_coerced_values_total{table="loose",column="price",rule="string->decimal"} 1"#;
+    let line = r#"forebay_coerced_values_total{column="price",rule="string->decimal",table="loose"} 1"#;
     assert!(metrics.contains(line), "{metrics}");
 }
 

@@ -189,7 +189,7 @@ async fn sessions_that_cannot_work_are_refused_at_open() {
     };
     let columns = |names: &[&str]| Some(v1::Schema { fields: names.iter().map(|name| column(name)).collect() });
     let cases = [
-        (open("nowhere"), tonic::Code::PermissionDenied, "nowhere"),
+        (open("nowhere"), tonic::Code::NotFound, "nowhere"),
         (v1::Open { columns: columns(&["id", "nope"]), ..open("rows") }, tonic::Code::InvalidArgument, "nope"),
         (v1::Open { columns: columns(&["score"]), ..open("rows") }, tonic::Code::InvalidArgument, "id"),
         (

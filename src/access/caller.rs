@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::file::ANYONE;
 use super::grants::Permission;
 use super::policy::{Limits, Policy, PolicyWatch};
 
@@ -16,10 +17,12 @@ pub enum Credential {
         /// Of the whole key.
         sha256: [u8; 32],
     },
-    /// A token: its issuer must be in the policy.
+    /// A token: its issuer must be in the policy, and give the claim's value to the same principal.
     Token {
         /// Its issuer.
         issuer: Arc<str>,
+        /// The value of the issuer's [`principal_claim`](super::IssuerConfig::principal_claim).
+        claim: Arc<str>,
     },
     /// A client certificate: one of its names must be in the policy.
     Certificate {
@@ -60,9 +63,6 @@ struct Known {
     policy: PolicyWatch,
 }
 
-/// What metrics and quotas call the caller where nobody has to say who they are.
-const ANYONE: &str = "anyone";
-
 impl Caller {
     /// Anyone, where nobody has to say who they are: may do everything.
     pub fn anyone() -> Self {
@@ -89,10 +89,13 @@ impl Caller {
 
     /// Whether the caller may do this with this table, now.
     pub fn may(&self, permission: Permission, table: &str) -> bool {
-        match &self.0 {
-            Some(known) => known.loss(&known.policy.borrow(), SystemTime::now(), permission, table).is_none(),
-            None => true,
-        }
+        self.refusal(permission, table).is_none()
+    }
+
+    /// Why the caller may not do this with this table now, if it may not.
+    pub fn refusal(&self, permission: Permission, table: &str) -> Option<Loss> {
+        let known = self.0.as_ref()?;
+        known.loss(&known.policy.borrow(), SystemTime::now(), permission, table)
     }
 
     /// Whether the caller may know that this table exists.
@@ -118,23 +121,47 @@ impl Caller {
         self.0.as_ref().map(|known| Arc::clone(&known.policy.borrow()))
     }
 
-    /// When the credential ends by itself.
+    /// The policy in force and the next ones, where there are any.
+    pub fn policy_changes(&self) -> Option<PolicyWatch> {
+        self.0.as_ref().map(|known| known.policy.clone())
+    }
+
+    /// When the credential ends by itself, as far as is known now: an API key's time may be changed.
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.0.as_ref().and_then(|known| known.identity.expires_at)
+        self.0.as_ref().and_then(|known| known.expires_at(&known.policy.borrow()))
     }
 
     /// Resolves when the caller may not do this any more, and says why. Never does where nobody has to say who they are.
     pub async fn lost(&self, permission: Permission, table: &str) -> Loss {
-        let Some(known) = &self.0 else { return std::future::pending().await };
-        let mut policy = known.policy.clone();
+        match &self.0 {
+            Some(known) => known.lost(SystemTime::now, permission, table).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Known {
+    /// When the credential ends: a key's time is the policy's to say, another's is part of it.
+    fn expires_at(&self, policy: &Policy) -> Option<SystemTime> {
+        match &self.identity.credential {
+            Credential::ApiKey { id, .. } => policy.api_keys.get(id).and_then(|key| key.expires_at),
+            Credential::Token { .. } | Credential::Certificate { .. } => self.identity.expires_at,
+        }
+    }
+
+    async fn lost(&self, clock: impl Fn() -> SystemTime, permission: Permission, table: &str) -> Loss {
+        let mut policy = self.policy.clone();
         loop {
-            let now = SystemTime::now();
-            if let Some(loss) = known.loss(&policy.borrow_and_update(), now, permission, table) {
-                return loss;
-            }
+            let now = clock();
+            let left = {
+                let policy = policy.borrow_and_update();
+                if let Some(loss) = self.loss(&policy, now, permission, table) {
+                    return loss;
+                }
+                self.expires_at(&policy).map(|at| at.duration_since(now).unwrap_or_default())
+            };
             // The wall clock may be set: it is asked again at the latest after a while.
             const LOOK_AGAIN: Duration = Duration::from_secs(60);
-            let left = known.identity.expires_at.map(|at| at.duration_since(now).unwrap_or_default());
             let wait = left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
             tokio::select! {
                 changed = policy.changed() => if changed.is_err() {
@@ -145,26 +172,27 @@ impl Caller {
             }
         }
     }
-}
 
-impl Known {
     /// Why the caller may not do this, if so.
     fn loss(&self, policy: &Policy, now: SystemTime, permission: Permission, table: &str) -> Option<Loss> {
-        let Identity { principal, credential, expires_at } = &self.identity;
-        if expires_at.is_some_and(|at| at <= now) {
-            return Some(Loss::Expired);
-        }
+        let Identity { principal, credential, .. } = &self.identity;
         let is_good = match credential {
             Credential::ApiKey { id, sha256 } => {
                 policy.api_keys.get(id).is_some_and(|key| key.sha256 == *sha256 && key.principal == *principal)
             }
-            Credential::Token { issuer } => policy.issuers.contains(issuer),
+            Credential::Token { issuer, claim } => {
+                policy.issuer(issuer).is_some_and(|issuer| issuer.principal_of(claim) == Some(&**principal))
+            }
             Credential::Certificate { names } => policy.certificate_principal(names) == Some(principal),
         };
-        if !is_good {
-            return Some(Loss::Revoked);
+        // A token's principal may be gone while its issuer is still trusted.
+        let Some(principal) = policy.principal(principal).filter(|_| is_good) else { return Some(Loss::Revoked) };
+        if self.expires_at(policy).is_some_and(|at| at <= now) {
+            return Some(Loss::Expired);
         }
-        let allowed = policy.principal(principal).is_some_and(|principal| principal.grants.allow(permission, table));
-        (!allowed).then_some(Loss::GrantRemoved)
+        (!principal.grants.allow(permission, table)).then_some(Loss::GrantRemoved)
     }
 }
+
+#[cfg(test)]
+mod tests;

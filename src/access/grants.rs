@@ -1,5 +1,7 @@
 //! Grants: which tables a principal may read, write and administer.
 
+use std::fmt;
+
 /// What a call does with a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Permission {
@@ -21,6 +23,12 @@ pub struct Glob(Box<str>);
 pub struct GlobError {
     /// The pattern.
     pub pattern: String,
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl Glob {

@@ -5,9 +5,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
 use super::grants::{Glob, Grants};
+use super::issuer::IssuerConfig;
+use super::key::ShownKey;
 
 /// A rate and how much of it may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,8 +91,8 @@ pub struct Policy {
     pub principals: HashMap<Arc<str>, Arc<Principal>>,
     /// By id.
     pub api_keys: HashMap<Arc<str>, Arc<ApiKey>>,
-    /// Issuers whose tokens are taken.
-    pub issuers: Vec<Arc<str>>,
+    /// Issuers whose tokens are taken, each once.
+    pub issuers: Vec<Arc<IssuerConfig>>,
     /// Subject alternative names of client certificates, as `kind:value` (`uri:spiffe://cluster/ns/ml/sa/fraud`,
     /// `dns:fraud.ml.svc`), and whose they are. The first that fits counts.
     pub certificates: Vec<(Arc<str>, Arc<str>)>,
@@ -103,9 +106,24 @@ impl Policy {
         self.principals.get(name)
     }
 
+    /// The key that is shown, if it is one. The comparison takes as long wherever the difference is, and an unknown id is
+    /// compared, too; the ids themselves are no secret.
+    pub fn api_key(&self, shown: ShownKey<'_>) -> Option<&Arc<ApiKey>> {
+        const NOBODYS: [u8; 32] = [0; 32];
+        let known = self.api_keys.get(shown.id());
+        let kept = known.map_or(&NOBODYS, |key| &key.sha256);
+        let is_same = bool::from(shown.sha256().ct_eq(kept));
+        known.filter(|_| is_same)
+    }
+
     /// Whose certificate has these names.
     pub fn certificate_principal(&self, names: &[Arc<str>]) -> Option<&Arc<str>> {
         self.certificates.iter().find(|(name, _)| names.contains(name)).map(|(_, principal)| principal)
+    }
+
+    /// An issuer whose tokens are taken.
+    pub fn issuer(&self, name: &str) -> Option<&Arc<IssuerConfig>> {
+        self.issuers.iter().find(|issuer| *issuer.issuer == *name)
     }
 
     /// The limits of a table, if there are any.

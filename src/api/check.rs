@@ -16,6 +16,7 @@ use super::ingest::open::{open, unsupported};
 use super::ingest::reply::row_outcome;
 use super::status;
 use super::table::Checks;
+use crate::access::Caller;
 use crate::catalog::Catalog;
 use crate::limits::{
     CHECK_MAX_KEY_BYTES, CHECK_MAX_LISTED_BYTES, CHECK_MAX_OUTCOMES, RECEIPT_MAX_COERCIONS,
@@ -37,6 +38,7 @@ pub(super) async fn check_rows(
     catalog: &Catalog,
     checks: &Checks,
     request: CheckRowsRequest,
+    caller: &Caller,
 ) -> Result<v1::CheckRowsResponse, Status> {
     let rates = Rates::of(&request)?;
     let first = v1::Open { table: request.table, ..request.open.unwrap_or_default() };
@@ -48,7 +50,8 @@ pub(super) async fn check_rows(
         Some(WirePayload::Arrow(arrow)) => Payload::Arrow(arrow.ipc_messages),
         None => return Err(status::invalid_argument("payload", "is missing: send rows or arrow")),
     };
-    let mut opened = open(catalog, first, checks.hash_seed).await?;
+    let mut opened = open(catalog, first, checks.hash_seed, caller).await?;
+    checks.charges.check(caller, payload.wire_bytes())?;
     opened.plan.measure();
 
     let decoded = decoded_bytes(&opened, &payload).map_err(encoding_status)?;

@@ -4,6 +4,8 @@ mod check;
 pub mod convert;
 mod deadline;
 pub mod ingest;
+mod permit;
+pub mod quota;
 pub mod read;
 pub mod status;
 pub mod table;

@@ -1,19 +1,24 @@
 //! `ReadService`: rows by key and by range, over the [`Catalog`] and the [`PointReader`].
 //!
-//! What is wrong with the request ends the call; what happens to a key is that key's status. A table that does not exist
-//! looks like one that the caller may not read.
+//! What is wrong with the request ends the call; what happens to a key is that key's status. Whether the caller may read a
+//! table is asked before the table is looked up, and before each message of a range.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use opentelemetry::KeyValue;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, FieldError};
 use super::deadline::{Deadline, InvalidTimeout};
+use super::ingest::ends::until;
+use super::permit;
+use super::quota::Charges;
 use super::status::{self, BACKEND_RETRY};
+use crate::access::{Caller, Permission};
 use crate::catalog::{Catalog, CatalogError, TableVersion};
 use crate::limits::READ_MAX_KEYS;
 use crate::payload::decode::{ProjectionError, RowDecoder};
@@ -27,26 +32,29 @@ use crate::read::{
 };
 use crate::schema::sharding::Sharding;
 use crate::store::ReadError;
+use crate::telemetry::spans::note_current;
 
 /// The service.
 #[derive(Debug, Clone)]
 pub struct ReadApi {
     catalog: Catalog,
     reader: PointReader,
+    charges: Charges,
 }
 
 impl ReadApi {
     /// The service over a catalog and a reader.
-    pub fn new(catalog: Catalog, reader: PointReader) -> Self {
-        Self { catalog, reader }
+    pub fn new(catalog: Catalog, reader: PointReader, charges: Charges) -> Self {
+        Self { catalog, reader, charges }
     }
 
-    /// The table's newest version, if the catalog answers in time.
-    async fn table(&self, name: &str, deadline: Deadline) -> Result<Arc<TableVersion>, TableFault> {
+    /// The table's newest version, if the caller may read the table and the catalog answers in time.
+    async fn table(&self, caller: &Caller, name: &str, deadline: Deadline) -> Result<Arc<TableVersion>, TableFault> {
+        permit::ask(caller, Permission::Read, name).map_err(TableFault::None)?;
         match timeout_at(deadline.answer_by, self.catalog.get(name)).await {
             Err(_elapsed) => Err(TableFault::Call(deadline_exceeded())),
             Ok(Ok(version)) => Ok(version),
-            Ok(Err(CatalogError::NotFound { .. })) => Err(TableFault::Denied),
+            Ok(Err(error @ CatalogError::NotFound { .. })) => Err(TableFault::None(error.into())),
             Ok(Err(error)) => Err(TableFault::Call(error.into())),
         }
     }
@@ -70,26 +78,32 @@ impl ReadApi {
 
 /// Why a table's definition is not there.
 enum TableFault {
-    /// There is no such table for this caller.
-    Denied,
+    /// There is no such table for this caller; in a call for several tables, the others are read.
+    None(Status),
     /// Nobody knows: the call ends.
     Call(Status),
+}
+
+impl From<TableFault> for Status {
+    fn from(fault: TableFault) -> Self {
+        match fault {
+            TableFault::None(status) | TableFault::Call(status) => status,
+        }
+    }
 }
 
 #[tonic::async_trait]
 impl ReadService for ReadApi {
     async fn get_row(&self, request: Request<v1::GetRowRequest>) -> Result<Response<v1::GetRowResponse>, Status> {
-        let (deadline, request) = accept(request)?;
+        let (caller, deadline, request) = accept(request)?;
         let options = options(request.consistency, deadline)?;
-        let table = match self.table(&request.table, deadline).await {
-            Ok(table) => table,
-            Err(TableFault::Denied) => return Err(status::permission_denied_table(&request.table)),
-            Err(TableFault::Call(status)) => return Err(status),
-        };
+        note_current(|| vec![KeyValue::new("forebay.table", request.table.clone())]);
+        let table = self.table(&caller, &request.table, deadline).await?;
         let decoder = decoder("columns", &table, &request.columns)?;
         let key = request.key.ok_or_else(|| FieldError::new("key", "is missing"))?;
         let shards = self.shards(&table, deadline.answer_by).await?;
         let key = encode_keys(&table, vec![key], &shards, |_| "key".to_owned())?.swap_remove(0);
+        self.charges.read(&caller, "key", &[(&request.table, 1)])?;
 
         let outcome = self.reader.get_placed_row(table.dynamodb_table.clone(), &decoder, key, options).await;
         match &outcome {
@@ -108,21 +122,24 @@ impl ReadService for ReadApi {
         &self,
         request: Request<v1::BatchGetRowsRequest>,
     ) -> Result<Response<v1::BatchGetRowsResponse>, Status> {
-        let (deadline, request) = accept(request)?;
+        let (caller, deadline, request) = accept(request)?;
         let options = options(request.consistency, deadline)?;
         let keys: usize = request.requests.iter().map(|request| request.keys.len()).sum();
+        // At most a thousand, or it is refused below.
+        note_current(|| vec![KeyValue::new("forebay.keys", keys as i64)]);
         if keys > READ_MAX_KEYS || request.requests.len() > READ_MAX_KEYS {
             let tables = request.requests.len();
             let message = format!("{keys} keys of {tables} tables; at most {READ_MAX_KEYS} keys are allowed in a call");
             return Err(status::invalid_argument("requests", message));
         }
 
-        let found = join_all(request.requests.iter().map(|request| self.table(&request.table, deadline))).await;
+        let found =
+            join_all(request.requests.iter().map(|request| self.table(&caller, &request.table, deadline))).await;
         let mut tables = Vec::with_capacity(found.len());
         for found in found {
             tables.push(match found {
-                Ok(table) => Some(table),
-                Err(TableFault::Denied) => None,
+                Ok(table) => Ok(table),
+                Err(TableFault::None(status)) => Err(status.message().to_owned()),
                 Err(TableFault::Call(status)) => return Err(status),
             });
         }
@@ -130,7 +147,7 @@ impl ReadService for ReadApi {
         let mut answers = Vec::with_capacity(tables.len());
         for (index, (request, table)) in request.requests.into_iter().zip(&tables).enumerate() {
             match table {
-                Some(table) => {
+                Ok(table) => {
                     let decoder = decoder(&format!("requests[{index}].columns"), table, &request.columns)?;
                     let columns = Some(columns(&decoder));
                     let path = |key| format!("requests[{index}].keys[{key}]");
@@ -148,15 +165,17 @@ impl ReadService for ReadApi {
                     reads.push(PlacedRead { dynamodb_table: table.dynamodb_table.clone(), decoder, keys });
                     answers.push((true, v1::TableRows { table: request.table, columns, rows: Vec::new() }));
                 }
-                None => {
-                    let denied = status::permission_denied_table(&request.table).message().to_owned();
-                    let row = RowResult { status: ReadStatus::Denied.into(), row: None, message: denied };
+                Err(why) => {
+                    let row = RowResult { status: ReadStatus::Denied.into(), row: None, message: why.clone() };
                     let rows = vec![row; request.keys.len()];
                     answers.push((false, v1::TableRows { table: request.table, columns: None, rows }));
                 }
             }
         }
 
+        let charged = answers.iter().filter(|(read, _)| *read).map(|(_, answer)| &*answer.table);
+        let keys: Vec<_> = charged.zip(reads.iter().map(|read| read.keys.len())).collect();
+        self.charges.read(&caller, "requests", &keys)?;
         let mut outcomes = self.reader.batch_get_placed(reads, options).await.into_iter();
         let answer = |(read, mut answer): (bool, v1::TableRows)| {
             if read {
@@ -175,14 +194,11 @@ impl ReadService for ReadApi {
         request: Request<v1::ReadRangeRequest>,
     ) -> Result<Response<Self::ReadRangeStream>, Status> {
         let patience = Deadline::of_range(request.metadata()).map_err(invalid_timeout)?;
-        let (deadline, request) = accept(request)?;
+        let (caller, deadline, request) = accept(request)?;
         let strong = strong(request.consistency)?;
         let order: SortOrder = convert::choice("order", request.order)?;
-        let table = match self.table(&request.table, deadline).await {
-            Ok(table) => table,
-            Err(TableFault::Denied) => return Err(status::permission_denied_table(&request.table)),
-            Err(TableFault::Call(status)) => return Err(status),
-        };
+        note_current(|| vec![KeyValue::new("forebay.table", request.table.clone())]);
+        let table = self.table(&caller, &request.table, deadline).await?;
         let attributes = decoder("columns", &table, &request.columns)?.attributes().clone();
         let partition = request.partition.ok_or_else(|| FieldError::new("partition", "is missing"))?;
         let keys = RangeKeys { partition, from: request.sort_from, to: request.sort_to };
@@ -205,16 +221,22 @@ impl ReadService for ReadApi {
             attributes,
             strong,
         };
+        // A range has a row at least: one that is opened and left costs something.
+        self.charges.read(&caller, "table", &[(&request.table, 1)])?;
         let rows = self.reader.range(read);
-        Ok(Response::new(RangeStream { table, columns: request.columns, rows, patience, first: true }.into_stream()))
+        let (columns, charges) = (request.columns, self.charges.clone());
+        let range = RangeStream { caller, charges, table, columns, rows, patience, first: true };
+        Ok(Response::new(range.into_stream()))
     }
 
     type ReadSeriesStream = BoxStream<'static, Result<v1::ReadSeriesResponse, Status>>;
 
     async fn read_series(
         &self,
-        _request: Request<v1::ReadSeriesRequest>,
+        request: Request<v1::ReadSeriesRequest>,
     ) -> Result<Response<Self::ReadSeriesStream>, Status> {
+        let (caller, _, request) = accept(request)?;
+        permit::ask(&caller, Permission::Read, &request.table)?;
         let message = "ReadSeries is not supported yet, nor is the time-series layout that it reads";
         Err(status::unimplemented(status::reason::NOT_SUPPORTED, message))
     }
@@ -222,6 +244,8 @@ impl ReadService for ReadApi {
 
 /// What a range's stream holds: the rows are pulled as the client reads, and with them the pages.
 struct RangeStream {
+    caller: Caller,
+    charges: Charges,
     table: Arc<TableVersion>,
     columns: Vec<String>,
     rows: RangeRows,
@@ -244,11 +268,20 @@ impl RangeStream {
 
     /// The next message. The first one comes even where there are no rows, because it says the columns.
     async fn next(&mut self) -> Result<Option<v1::ReadRangeResponse>, Status> {
+        // A range may be read for longer than its caller may read.
+        permit::ask(&self.caller, Permission::Read, &self.table.def.name)?;
         // Once a message of a mebibyte; it borrows from the table.
         let decoder = decoder("columns", &self.table, &self.columns)?;
         let rows = self.rows.next_rows(&decoder, self.patience, now_epoch_seconds()).await;
         let rows = rows.map_err(|error| self.status(error))?;
         let first = std::mem::take(&mut self.first);
+        // The first row was paid for when the call began.
+        let unpaid = rows.as_ref().map_or(0, Vec::len).saturating_sub(usize::from(first));
+        let paid = self.charges.read_page(&self.caller, &self.table.def.name, unpaid);
+        tokio::select! {
+            () = paid => {}
+            () = until(self.patience.until) => return Err(deadline_exceeded()),
+        }
         let columns = first.then(|| columns(&decoder));
         Ok((first || rows.is_some()).then(|| v1::ReadRangeResponse { columns, rows: rows.unwrap_or_default() }))
     }
@@ -268,9 +301,9 @@ impl RangeStream {
     }
 }
 
-fn accept<T>(request: Request<T>) -> Result<(Deadline, T), Status> {
+fn accept<T>(request: Request<T>) -> Result<(Caller, Deadline, T), Status> {
     let deadline = Deadline::of_read(request.metadata()).map_err(invalid_timeout)?;
-    Ok((deadline, request.into_inner()))
+    Ok((Caller::of(request.extensions()), deadline, request.into_inner()))
 }
 
 fn invalid_timeout(error: InvalidTimeout) -> Status {

@@ -12,7 +12,10 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViol
 
 use super::convert::FieldError;
 use crate::catalog::CatalogError;
+use crate::limits::OVERLOAD_RETRY;
+use crate::middleware::auth::Refusal;
 use crate::payload::{PayloadError, PlanError};
+use crate::quota::{TooDear, UsedUp};
 use crate::store::{ControlError, ReadError};
 
 /// The domain of every `ErrorInfo`.
@@ -32,10 +35,14 @@ const ACCESS_RETRY: Duration = Duration::from_secs(5);
 pub mod reason {
     /// A field of the request is wrong.
     pub const INVALID_ARGUMENT: &str = "INVALID_ARGUMENT";
-    /// The table does not exist, or the caller may not use it.
+    /// The caller may not use the table, or, where it may not even know that, the table does not exist.
     pub const TABLE_DENIED: &str = "TABLE_DENIED";
+    /// The table does not exist, and the caller may know that.
+    pub const TABLE_NOT_FOUND: &str = "TABLE_NOT_FOUND";
     /// No, wrong or expired credentials.
     pub const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
+    /// The keys of a token's issuer cannot be had.
+    pub const ISSUER_UNAVAILABLE: &str = "ISSUER_UNAVAILABLE";
     /// This server does not do that yet.
     pub const NOT_SUPPORTED: &str = "NOT_SUPPORTED";
     /// The table cannot change as asked.
@@ -88,6 +95,8 @@ pub mod reason {
     pub const ACKS_UNREAD: &str = "ACKS_UNREAD";
     /// A quota is used up.
     pub const QUOTA: &str = "QUOTA";
+    /// The process has as many calls at once as it takes.
+    pub const OVERLOADED: &str = "OVERLOADED";
     /// The process has no memory left for another session.
     pub const MEMORY_BUDGET: &str = "MEMORY_BUDGET";
     /// The server shuts down; another one takes over.
@@ -122,11 +131,40 @@ pub fn unauthenticated(message: impl Into<String>) -> Status {
     with(Code::Unauthenticated, message, info(reason::UNAUTHENTICATED))
 }
 
-/// The answer for a table that does not exist and for one that the caller may not use: the same, so that nobody learns
-/// which tables there are.
+/// A call has no credential that is taken.
+pub fn credential_refused(refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::Missing => unauthenticated(
+            "no credential; send `authorization: Bearer` with an API key or a token, or a client certificate",
+        ),
+        Refusal::Malformed => unauthenticated(
+            "the credential has no form that is known; expected `authorization: Bearer` with an API key or a token",
+        ),
+        Refusal::NotAccepted => unauthenticated("the credential is not accepted"),
+        Refusal::Expired => unauthenticated("the credential has expired"),
+        Refusal::Unverifiable { retry_after } => {
+            unavailable(reason::ISSUER_UNAVAILABLE, "whether the credential is good cannot be told now", retry_after)
+        }
+    }
+}
+
+/// The answer for a table that the caller may not see, whether or not it exists: the same, so that nobody learns which
+/// tables there are.
 pub fn permission_denied_table(name: &str) -> Status {
     let message = format!("no table `{}`, or no permission to use it", cut(name.to_owned(), VIOLATION_MAX_BYTES));
     with(Code::PermissionDenied, message, info(reason::TABLE_DENIED))
+}
+
+/// The answer for a table that the caller may see and not use so; `to_do` says how, as a verb. It may not exist, either: that
+/// was not looked up.
+pub fn permission_denied(to_do: &str, name: &str) -> Status {
+    let message = format!("no permission to {to_do} the table `{}`", cut(name.to_owned(), VIOLATION_MAX_BYTES));
+    with(Code::PermissionDenied, message, info(reason::TABLE_DENIED))
+}
+
+/// There is no such table. Only for callers that may see it if there were: see `api::permit`.
+pub fn not_found_table(message: impl Into<String>) -> Status {
+    with(Code::NotFound, message, info(reason::TABLE_NOT_FOUND))
 }
 
 /// The state of something forbids the call; repeating it does not help before that changes.
@@ -158,6 +196,21 @@ pub fn resource_exhausted(
         details.set_retry_info(retry_after);
     }
     with(Code::ResourceExhausted, message, details)
+}
+
+/// A limit is used up for now.
+pub fn quota_used_up(error: &UsedUp) -> Status {
+    resource_exhausted(reason::QUOTA, error.subject.to_string(), error.to_string(), Some(error.retry_after))
+}
+
+/// More at once than a limit ever lets through.
+pub fn too_dear(field: &str, error: &TooDear) -> Status {
+    invalid_argument(field, error.to_string())
+}
+
+/// The process has as many calls at once as it takes.
+pub fn overloaded() -> Status {
+    unavailable(reason::OVERLOADED, "the gateway serves as many calls as it can; try another", OVERLOAD_RETRY)
 }
 
 /// This server does not do that yet.
@@ -247,7 +300,7 @@ impl From<CatalogError> for Status {
             }
             CatalogError::Unsupported { .. } => unimplemented(reason::NOT_SUPPORTED, message),
             CatalogError::DynamoDbName { .. } => invalid_argument("table.dynamodb_table", message),
-            CatalogError::NotFound { name } => permission_denied_table(&name),
+            CatalogError::NotFound { .. } => not_found_table(message),
             CatalogError::VersionNotFound { .. } => invalid_argument("schema_version", message),
             CatalogError::Refused { refusal, .. } => {
                 let violations = refusal.0.into_iter().take(VIOLATIONS_MAX).map(|forbidden| {
@@ -328,10 +381,12 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_forbidden_tables_read_the_same() {
+    fn a_missing_table_is_named_and_told_apart_from_a_forbidden_one() {
         let status = Status::from(CatalogError::NotFound { name: "t".to_owned() });
-        assert_eq!(status.code(), Code::PermissionDenied);
-        assert_eq!(status.message(), permission_denied_table("t").message());
+        assert_eq!((status.code(), status.message()), (Code::NotFound, "there is no table `t`"));
+        assert_eq!(reason_of(&status), reason::TABLE_NOT_FOUND);
+        let denied = permission_denied("write", "t");
+        assert_eq!((denied.code(), denied.message()), (Code::PermissionDenied, "no permission to write the table `t`"));
     }
 
     #[test]

@@ -7,7 +7,9 @@ use tokio::time::timeout_at;
 use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
-use super::{check, convert, status};
+use super::quota::Charges;
+use super::{check, convert, permit, status};
+use crate::access::{Caller, Permission};
 use crate::catalog::{ApplyResult, Catalog, CatalogError};
 use crate::pool::MemoryBudget;
 use crate::proto::server::CheckRowsRequest;
@@ -31,6 +33,8 @@ pub struct Checks {
     pub hash_seed: u64,
     /// Memory for samples while they are walked; the same budget as that of sessions' decoded batches.
     pub decode_memory: MemoryBudget,
+    /// What callers are charged.
+    pub charges: Charges,
 }
 
 impl TableApi {
@@ -40,11 +44,11 @@ impl TableApi {
     }
 }
 
-/// The deadline and the message of a request.
-fn accept<T>(request: Request<T>) -> Result<(Deadline, T), Status> {
+/// Who calls, the deadline and the message of a request.
+fn accept<T>(request: Request<T>) -> Result<(Caller, Deadline, T), Status> {
     let deadline = Deadline::of_table_call(request.metadata())
         .map_err(|error| status::invalid_argument("grpc-timeout", error.to_string()))?;
-    Ok((deadline, request.into_inner()))
+    Ok((Caller::of(request.extensions()), deadline, request.into_inner()))
 }
 
 /// Answers in time, with what was asked for or DEADLINE_EXCEEDED.
@@ -79,8 +83,13 @@ impl TableService for TableApi {
         &self,
         request: Request<v1::ApplyTableRequest>,
     ) -> Result<Response<v1::ApplyTableResponse>, Status> {
-        let (deadline, request) = accept(request)?;
+        let (caller, deadline, request) = accept(request)?;
         let table = request.table.ok_or_else(|| status::invalid_argument("table", "is missing"))?;
+        permit::ask(&caller, Permission::Admin, &table.name)?;
+        if ![&*self.catalog.default_dynamodb_table(&table.name), ""].contains(&&*table.dynamodb_table) {
+            // Else rows that another table keeps there could be read and written by a name that is one's own.
+            permit::ask(&caller, Permission::Admin, &table.dynamodb_table)?;
+        }
         let def = convert::table_from_proto("table", &table)?;
         let (catalog, dry_run) = (self.catalog.clone(), request.dry_run);
         let outcome = to_the_end(deadline, async move { catalog.apply(def, dry_run).await }).await?;
@@ -99,7 +108,8 @@ impl TableService for TableApi {
     }
 
     async fn get_table(&self, request: Request<v1::GetTableRequest>) -> Result<Response<v1::GetTableResponse>, Status> {
-        let (deadline, request) = accept(request)?;
+        let (caller, deadline, request) = accept(request)?;
+        permit::ask_to_see(&caller, &request.name)?;
         let version = in_time(deadline, self.catalog.get_version(&request.name, request.schema_version)).await?;
         Ok(Response::new(v1::GetTableResponse {
             table: Some(convert::table_to_proto(&version.def)),
@@ -112,14 +122,15 @@ impl TableService for TableApi {
         &self,
         request: Request<v1::ListTablesRequest>,
     ) -> Result<Response<v1::ListTablesResponse>, Status> {
-        let (deadline, request) = accept(request)?;
+        let (caller, deadline, request) = accept(request)?;
         let page_size = match request.page_size as usize {
             0 => PAGE_MAX,
             size => size.min(PAGE_MAX),
         };
         let tables = in_time(deadline, self.catalog.list()).await?;
         // The token is the last name shown, so that tables which come and go between two pages shift nothing.
-        let mut rest = tables.iter().skip_while(|table| table.def.name <= request.page_token).peekable();
+        let after = tables.iter().skip_while(|table| table.def.name <= request.page_token);
+        let mut rest = after.filter(|table| caller.may_see(&table.def.name)).peekable();
         let page: Vec<_> = rest.by_ref().take(page_size).map(|table| summary(table)).collect();
         let next_page_token = match (rest.peek(), page.last()) {
             (Some(_), Some(last)) => last.name.clone(),
@@ -132,7 +143,8 @@ impl TableService for TableApi {
         &self,
         request: Request<v1::DropTableRequest>,
     ) -> Result<Response<v1::DropTableResponse>, Status> {
-        let (deadline, request) = accept(request)?;
+        let (caller, deadline, request) = accept(request)?;
+        permit::ask(&caller, Permission::Admin, &request.name)?;
         let catalog = self.catalog.clone();
         let deleted =
             to_the_end(deadline, async move { catalog.drop_table(&request.name, request.force).await }).await?;
@@ -140,8 +152,8 @@ impl TableService for TableApi {
     }
 
     async fn check_rows(&self, request: Request<CheckRowsRequest>) -> Result<Response<v1::CheckRowsResponse>, Status> {
-        let (deadline, request) = accept(request)?;
-        match timeout_at(deadline.answer_by, check::check_rows(&self.catalog, &self.checks, request)).await {
+        let (caller, deadline, request) = accept(request)?;
+        match timeout_at(deadline.answer_by, check::check_rows(&self.catalog, &self.checks, request, &caller)).await {
             Ok(answer) => answer.map(Response::new),
             Err(_elapsed) => {
                 let message = "the sample was not checked before the call's deadline; nothing was written";

@@ -2,7 +2,7 @@
 //!
 //! Many tasks of one job open their sessions at once and bring the same columns: the first adds them and the others find
 //! them there. Sessions that bring different columns all succeed, one version after the other. Within a pod they queue up;
-//! between pods whoever loses looks again. This is also where a caller's right to change the table has to be asked for.
+//! between pods whoever loses looks again. The caller has asked whether the client may change the table.
 
 use std::sync::Arc;
 

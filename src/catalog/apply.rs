@@ -110,7 +110,7 @@ impl Catalog {
     ) -> Result<Step, CatalogError> {
         let mut def = def.clone();
         if def.dynamodb_table.is_empty() {
-            def.dynamodb_table = format!("{}{}", self.inner.table_prefix, def.name);
+            def.dynamodb_table = self.default_dynamodb_table(&def.name);
         }
         self.check_dynamodb_name(&def.dynamodb_table)?;
         self.check_clash(&def).await?;

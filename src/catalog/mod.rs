@@ -120,6 +120,11 @@ impl Catalog {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// The DynamoDB table of a table whose definition does not name one.
+    pub fn default_dynamodb_table(&self, name: &str) -> String {
+        format!("{}{name}", self.inner.table_prefix)
+    }
+
     /// The shard map.
     pub fn shards(&self) -> &ShardMap {
         &self.inner.shards

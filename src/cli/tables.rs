@@ -8,12 +8,9 @@ use serde_json::{Value, json};
 
 use super::{CliError, ClientArgs, Exit, print_json, table_file};
 use crate::api::convert;
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 use crate::proto::v1;
 use crate::schema::{TableDef, ddl, spark_json};
-
-/// The reason of a gateway that does not know the table, or does not let the caller know it.
-const TABLE_DENIED: &str = "TABLE_DENIED";
 
 /// Arguments of `tables`.
 #[derive(Debug, Args)]
@@ -163,7 +160,7 @@ fn result_name(result: v1::ApplyResult) -> &'static str {
 }
 
 async fn get(client: &Client, name: &str, json: bool, as_ddl: bool) -> Result<Exit, CliError> {
-    let answer = client.tables().get(name).await.map_err(not_found)?;
+    let answer = client.tables().get(name).await?;
     let table = answer.table.clone().unwrap_or_default();
     let ownership = table.ownership();
     let unreadable = |problem: String| CliError {
@@ -253,12 +250,12 @@ fn ownership_name(ownership: v1::Ownership) -> &'static str {
 async fn drop_table(client: &Client, name: &str, force: bool, yes: bool, json: bool) -> Result<Exit, CliError> {
     let tables = client.tables();
     if !yes {
-        let table = tables.get(name).await.map_err(not_found)?.table.unwrap_or_default();
+        let table = tables.get(name).await?.table.unwrap_or_default();
         if !confirmed(&table, force)? {
             return Err(CliError::usage(format!("table `{name}` was not dropped")));
         }
     }
-    let deleted = tables.drop(name, force).await.map_err(not_found)?.deleted;
+    let deleted = tables.drop(name, force).await?.deleted;
     if json {
         print_json(&json!({ "name": name, "deleted": deleted }))?;
     } else if deleted {
@@ -285,13 +282,6 @@ fn confirmed(table: &v1::Table, force: bool) -> Result<bool, CliError> {
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-/// A table that the gateway does not show is, to whoever asked for it, not there.
-fn not_found(error: ClientError) -> CliError {
-    let denied = matches!(&error, ClientError::Refused { reason, .. } if reason == TABLE_DENIED);
-    let error = CliError::from(error);
-    if denied { CliError { exit: Exit::NotFound, ..error } } else { error }
 }
 
 fn print(text: &str) -> Result<(), CliError> {

@@ -23,6 +23,7 @@ use crate::limits::{CLIENT_TRAILER_TIMEOUT, MESSAGE_MAX_BYTES, OPEN_TIMEOUT};
 use crate::proto::v1::write_request::Message as Ask;
 use crate::proto::v1::write_response::Message as Answer;
 use crate::proto::v1::{self, WriteRequest, WriteResponse};
+use crate::telemetry::spans;
 
 /// What the caller wants.
 #[derive(Debug)]
@@ -290,6 +291,8 @@ impl Driver {
                 let message = "it ended before Finished".to_owned();
                 Ok(Some(End::Broken(ClientError::Interrupted { endpoint, message, retry_after: None })))
             }
+            // It had said that the credential ends. Whether there is a better one is seen when the next call is opened.
+            Err(status) if call.drain_until.is_some() && is_credential_refused(&status) => Ok(Some(End::Drained)),
             Err(status) => {
                 let error = self.client.error(&status);
                 if error.is_transient() { Ok(Some(End::Broken(error))) } else { Err(error) }
@@ -407,6 +410,7 @@ async fn open_call(client: &Client, open: v1::Open, channel: Channel) -> Result<
     // The channel is new and holds one message.
     requests.send(first).await.map_err(|_| protocol("the request stream closed at once"))?;
     let mut request = Request::new(ReceiverStream::new(receiver));
+    spans::inject(request.metadata_mut().as_mut());
     client.authorize(&mut request);
     let path = PathAndQuery::from_static(WRITE_PATH);
     let response = grpc.streaming(request, path, WriteCodec).await.map_err(|status| client.error(&status))?;
@@ -419,6 +423,10 @@ async fn open_call(client: &Client, open: v1::Open, channel: Channel) -> Result<
         Some(_) => Err(protocol("the first message was not Opened")),
         None => Err(client.error(&tonic::Status::unavailable("the call ended before Opened"))),
     }
+}
+
+fn is_credential_refused(status: &tonic::Status) -> bool {
+    matches!(status.code(), tonic::Code::Unauthenticated | tonic::Code::PermissionDenied)
 }
 
 fn protocol(message: &str) -> ClientError {

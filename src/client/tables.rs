@@ -40,7 +40,7 @@ impl Tables {
     ///
     /// # Errors
     ///
-    /// `PERMISSION_DENIED` where there is no such table, or none that the caller may see.
+    /// `NOT_FOUND` where there is no such table, `PERMISSION_DENIED` where the caller may not even know that.
     pub async fn get(&self, name: &str) -> Result<GetTableResponse, ClientError> {
         let request = GetTableRequest { name: name.to_owned(), schema_version: 0 };
         let call = async |channel, request| TableServiceClient::new(channel).get_table(request).await;

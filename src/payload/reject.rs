@@ -47,6 +47,32 @@ pub enum RejectReason {
     DuplicateKey,
 }
 
+impl RejectReason {
+    /// What metrics call it: the protocol's name in lower case.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::TypeMismatch => "type_mismatch",
+            Self::OutOfRange => "out_of_range",
+            Self::Inexact => "inexact",
+            Self::NullNotAllowed => "null_not_allowed",
+            Self::NonFinite => "non_finite",
+            Self::TooLong => "too_long",
+            Self::UnknownField => "unknown_field",
+            Self::SurplusValue => "surplus_value",
+            Self::KeyEmpty => "key_empty",
+            Self::KeyTooLong => "key_too_long",
+            Self::ItemTooLarge => "item_too_large",
+            Self::TooDeep => "too_deep",
+            Self::DuplicateMapKey => "duplicate_map_key",
+            Self::Malformed => "malformed",
+            Self::BackendValidation => "backend_validation",
+            Self::AlreadyExists => "already_exists",
+            Self::AtomicPeer => "atomic_peer",
+            Self::DuplicateKey => "duplicate_key",
+        }
+    }
+}
+
 /// Why one value, and so its row, is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {

@@ -22,10 +22,10 @@ pub const MEMORY: Duration = Duration::from_secs(10);
 /// The exponent at which everything is scaled down: far from where a double's precision or range would suffer.
 const SCALE_DOWN_AT: f64 = 64.0;
 
-/// The sketch.
+/// The sketch; of a key that is notable it keeps a `T`, which is the key's text unless somebody says otherwise.
 #[derive(Debug)]
-pub struct HotKeys {
-    keys: HashMap<u64, Counter, foldhash::fast::FixedState>,
+pub struct HotKeys<T = Box<[u8]>> {
+    keys: HashMap<u64, Counter<T>, foldhash::fast::FixedState>,
     /// What was subtracted from the counts, in grown weights.
     subtracted: f64,
     /// When a unit's weight was 1.
@@ -39,20 +39,20 @@ pub struct HotKeys {
 }
 
 #[derive(Debug)]
-struct Counter {
+struct Counter<T> {
     /// Units in grown weights, what was subtracted not among them.
     count: f64,
-    text: Option<Box<[u8]>>,
+    text: Option<T>,
     hot_since: Option<Instant>,
 }
 
 /// A key above the threshold.
 #[derive(Debug, Clone, PartialEq)]
-pub struct HotKey<'a> {
+pub struct HotKey<'a, T = Box<[u8]>> {
     /// The hash under which it was noted.
     pub hash: u64,
     /// Its text.
-    pub text: &'a [u8],
+    pub text: &'a T,
     /// Write units a second, never too low.
     pub units_per_second: f64,
     /// For how long it has been above the threshold, as far as [`HotKeys::hot`] was asked.
@@ -70,7 +70,7 @@ pub struct HotReport {
     pub max_shards: u32,
 }
 
-impl HotKeys {
+impl<T> HotKeys<T> {
     /// A sketch that keeps the texts of keys from this many write units a second on. Texts cost an allocation, so it should
     /// be a good part of the threshold that [`hot`](Self::hot) is asked for, and no more than it.
     pub fn new(name_at_units_per_second: f64) -> Self {
@@ -85,7 +85,7 @@ impl HotKeys {
     }
 
     /// Notes write units of a key. `key_text` is called when the key becomes notable, once for as long as it stays so.
-    pub fn note(&mut self, hash: u64, key_text: impl FnOnce() -> Box<[u8]>, units: f64, now: Instant) {
+    pub fn note(&mut self, hash: u64, key_text: impl FnOnce() -> T, units: f64, now: Instant) {
         let weight = self.weight_at(now);
         if self.keys.len() == CAPACITY && !self.keys.contains_key(&hash) {
             self.make_room();
@@ -101,7 +101,7 @@ impl HotKeys {
     }
 
     /// The keys above a rate, in any order. To be asked regularly: it is also what learns how long a key has been hot.
-    pub fn hot(&mut self, threshold_units_per_second: f64, now: Instant) -> impl Iterator<Item = HotKey<'_>> {
+    pub fn hot(&mut self, threshold_units_per_second: f64, now: Instant) -> impl Iterator<Item = HotKey<'_, T>> {
         let weight = self.weight_at(now);
         let subtracted = self.subtracted;
         self.keys.iter_mut().filter_map(move |(&hash, counter)| {
@@ -111,8 +111,20 @@ impl HotKeys {
                 return None;
             }
             let since = *counter.hot_since.get_or_insert(now);
-            let text = counter.text.as_deref()?;
+            let text = counter.text.as_ref()?;
             Some(HotKey { hash, text, units_per_second, hot_for: now.saturating_duration_since(since) })
+        })
+    }
+
+    /// The keys that surely are above a rate, in any order, by hash: what was subtracted is left out, so that these rates
+    /// are never too high. No key is missing whose text is kept from that rate on, and which is above it by what the sketch
+    /// may err.
+    pub fn surely(&mut self, at_least_units_per_second: f64, now: Instant) -> impl Iterator<Item = (u64, &T, f64)> {
+        let weight = self.weight_at(now);
+        self.keys.iter().filter_map(move |(&hash, counter)| {
+            let units_per_second = rate(counter.count, weight);
+            let text = counter.text.as_ref().filter(|_| units_per_second >= at_least_units_per_second)?;
+            Some((hash, text, units_per_second))
         })
     }
 
@@ -237,6 +249,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_surely_hot_is_never_said_to_be_hotter_than_it_is() {
+        let (mut keys, start) = (HotKeys::new(10.0), Instant::now());
+        for millis in 0..60_000_u64 {
+            keys.note(u64::MAX, || text_of(0), 1.0, at(start, millis));
+            for other in 0..10 {
+                keys.note(millis * 10 + other, || text_of(1), 1.0, at(start, millis));
+            }
+        }
+        let sure: Vec<_> = keys.surely(10.0, at(start, 60_000)).map(|(hash, _, units)| (hash, units)).collect();
+        assert_eq!(sure.len(), 1, "keys that came once are not hot: {sure:?}");
+        assert!(sure[0].0 == u64::MAX && (900.0..=1_000.0).contains(&sure[0].1), "{sure:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn hours_and_days_do_not_wear_the_numbers_out() {
         let (mut keys, start) = (HotKeys::new(1.0), Instant::now());
         for second in 0..100_000 {
@@ -281,7 +307,7 @@ mod tests {
                 let truth = exact[&hot.hash] / MEMORY.as_secs_f64();
                 prop_assert!(hot.units_per_second >= truth - rounding);
                 prop_assert!(hot.units_per_second <= truth + slack + rounding, "{} {truth} {slack}", hot.units_per_second);
-                prop_assert_eq!(hot.text, &*text_of(hot.hash));
+                prop_assert_eq!(hot.text, &text_of(hot.hash));
                 counted.insert(hot.hash, hot.units_per_second);
             }
             prop_assert!(counted.len() <= CAPACITY);

@@ -18,6 +18,7 @@ mod budget;
 mod fold;
 mod gate;
 pub mod heat;
+mod heat_watch;
 pub mod hot_keys;
 pub mod lane;
 pub mod memory;

@@ -369,6 +369,11 @@ impl TableQueue {
         self.slots[id].in_flight.last().map(|part| &part.item)
     }
 
+    /// Write units of what a key's attempt carries, about: of its newest row, where several were folded.
+    pub(super) fn sent_units(&self, id: SlotId) -> f64 {
+        self.sent_item(id).map_or(0.0, units)
+    }
+
     /// The key's next attempt goes alone: DynamoDB gives a reason only for a call that it refuses as a whole.
     pub(super) fn probe(&mut self, id: SlotId) {
         self.slots[id].solo = true;
@@ -411,7 +416,7 @@ fn is_alone(item: &WriteItem) -> bool {
 }
 
 /// Write units of an item, from the length of its text: a few too many rather than too few.
-fn units(item: &WriteItem) -> f64 {
+pub(super) fn units(item: &WriteItem) -> f64 {
     (item.json.len() as f64 / f64::from(WRITE_UNIT_BYTES)).ceil()
 }
 

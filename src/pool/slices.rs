@@ -7,7 +7,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::memory::MemoryPermit;
-use super::outcome::{BatchTotals, Owed, RowFate, Trouble};
+use super::outcome::{BatchTotals, Owed, RowFate, SessionLink, Trouble};
 use super::queue::{Part, Report, Standing};
 use crate::telemetry::Instruments;
 
@@ -75,6 +75,11 @@ impl Slices {
         self.slices.iter().map(|(_, slice)| i64::from(slice.owed.rows())).sum()
     }
 
+    /// Whose rows a slice has.
+    pub(super) fn session(&self, slice: usize) -> &SessionLink {
+        self.slices[slice].owed.session()
+    }
+
     /// Tells the sessions with rows for a table what keeps them waiting.
     pub(super) fn note_all(&self, table: &Arc<str>, trouble: Trouble) {
         let waiting = self.slices.iter().filter(|(_, slice)| slice.table == *table);
@@ -133,7 +138,10 @@ impl Slices {
         instruments.queued_rows.dec_by(i64::from(rows));
         instruments.count_rows("committed", committed);
         instruments.count_rows("superseded", superseded);
-        instruments.count_rows("rejected", of(|fate| matches!(fate, RowFate::Rejected(_))));
+        instruments.count_rejects(fates.iter().filter_map(|(_, fate)| match fate {
+            RowFate::Rejected(reject) => Some(reject.reason.label()),
+            _ => None,
+        }));
         instruments.count_rows("retryable", of(|fate| matches!(fate, RowFate::Retryable(_))));
         instruments.count_rows("unknown", of(|fate| matches!(fate, RowFate::Unknown(_))));
         let listed = fates.len() as u64;

@@ -166,7 +166,7 @@ def main():
         expect([result.status for result in answer.results[1].rows], [read_pb2.READ_STATUS_DENIED], "no such table")
 
         nowhere = read_pb2.GetRowRequest(table="nowhere", key=wanted[0])
-        expect_code(lambda: read.GetRow(nowhere, timeout=DEADLINE_SECONDS), grpc.StatusCode.PERMISSION_DENIED)
+        expect_code(lambda: read.GetRow(nowhere, timeout=DEADLINE_SECONDS), grpc.StatusCode.NOT_FOUND)
         expect_code(lambda: get(read, Value(int_value=1)), grpc.StatusCode.INVALID_ARGUMENT)
 
     print(f"grpcio {grpc.__version__}: {ROWS + 2} rows written by a session, read back equal; deletes and errors as promised")

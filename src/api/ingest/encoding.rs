@@ -10,7 +10,7 @@ use super::open::{Form, Opened};
 use crate::api::now_epoch_seconds;
 use crate::limits::CHUNK_TARGET_BYTES;
 use crate::payload::arrow::ArrowCursor;
-use crate::payload::rows::{RowsCursor, RowsPosition};
+use crate::payload::rows::{self, RowsCursor, RowsPosition};
 use crate::payload::{Chunk, PayloadError};
 use crate::pool::{BatchTicket, MemoryPermit};
 
@@ -86,6 +86,15 @@ pub(in crate::api) fn decoded_bytes(opened: &Opened, payload: &Payload) -> Resul
     match (payload, &opened.form) {
         (Payload::Arrow(messages), Form::Arrow(plan)) => Ok(plan.check(messages.clone())?.decoded_bytes()),
         _ => Ok(0),
+    }
+}
+
+/// Rows that the payload has, without decoding them. One that cannot be read has none: whoever encodes it says why.
+pub(super) fn claimed_rows(opened: &Opened, payload: &Payload) -> u32 {
+    match (payload, &opened.form) {
+        (Payload::Rows(batch), Form::Rows(_)) => rows::count(batch).unwrap_or(0),
+        (Payload::Arrow(messages), Form::Arrow(plan)) => plan.check(messages.clone()).map_or(0, |batch| batch.rows()),
+        (Payload::Rows(_), Form::Arrow(_)) | (Payload::Arrow(_), Form::Rows(_)) => 0,
     }
 }
 

@@ -105,13 +105,11 @@ pub(super) fn deadline_passed() -> Status {
 
 /// The status of a session that was asked to end and did not.
 pub(super) fn drained(why: v1::DrainReason) -> Status {
-    match why {
-        v1::DrainReason::ConnectionAge => {
-            let message = "the session was asked to move to a new connection and did not; open another";
-            status::unavailable(reason::SHUTTING_DOWN, message, Duration::from_millis(100))
-        }
-        _ => shutting_down(),
+    if why == v1::DrainReason::Shutdown {
+        return shutting_down();
     }
+    let message = "the session was asked to move to a new connection and did not; open another";
+    status::unavailable(reason::SHUTTING_DOWN, message, Duration::from_millis(100))
 }
 
 /// The status of calls at the end of the process.
@@ -124,7 +122,7 @@ pub(super) fn shutting_down() -> Status {
 }
 
 /// Resolves at a time, if there is one.
-pub(super) async fn until(time: Option<Instant>) {
+pub(in crate::api) async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::payload::Tally;
 use crate::pool::{BatchTicket, RowFate};
+use crate::telemetry::session_board::Progress;
 
 /// A batch number that is not the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +54,8 @@ struct Entry {
 pub(super) struct Totals {
     /// Batches received.
     pub(super) batches: u64,
+    /// Bytes of batches received.
+    pub(super) bytes: u64,
     /// Rows received.
     pub(super) rows: u64,
     /// Rows confirmed.
@@ -111,6 +114,7 @@ impl Ledger {
         self.entries.push_back(Entry { bytes, held_rejects: 0, received_at: now, done: None, in_range: false });
         self.unacked_bytes += bytes;
         self.totals.batches += 1;
+        self.totals.bytes += bytes;
         Ok(())
     }
 
@@ -247,6 +251,17 @@ impl Ledger {
     /// When the oldest batch above `committed_through` was received.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.entries.front().map(|entry| entry.received_at)
+    }
+
+    /// What the board of sessions shows.
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            rows: self.totals.rows,
+            bytes: self.totals.bytes,
+            unacked_batches: self.entries.iter().filter(|entry| !entry.in_range).count() as u64,
+            unacked_bytes: self.unacked_bytes,
+            oldest_unacked: self.oldest(),
+        }
     }
 
     /// Totals of what was received, and of what was acked.

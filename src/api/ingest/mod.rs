@@ -2,15 +2,17 @@
 //!
 //! `session` is the task of a streaming call, `unary` its small twin; `open` checks what both start with,
 //! `encoding` walks their batches, `group` holds those together that are atomic, `ledger` keeps the books, `reply` speaks the protocol, `responses` is the
-//! stream that the client reads, `ends` says how calls end. The handler returns at once, so that a session's refusal and its acks travel the same way:
+//! stream that the client reads, `leave` watches whether its caller may still write, `quota` how fast it does, `ends` says how calls end. The handler returns at once, so that a session's refusal and its acks travel the same way:
 //! on that stream.
 
 mod columns;
 pub(super) mod encoding;
 pub(super) mod ends;
 mod group;
+mod leave;
 mod ledger;
 pub(super) mod open;
+mod quota;
 pub(super) mod reply;
 mod responses;
 mod session;
@@ -25,6 +27,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::deadline::Deadline;
+use super::quota::Charges;
 use super::status::{self, reason};
 use crate::access::Caller;
 use crate::catalog::Catalog;
@@ -34,8 +37,9 @@ use crate::pool::{MemoryBudget, Pool};
 use crate::proto::server::ingest_service_server::IngestService;
 use crate::proto::server::{WriteRequest, WriteRowsRequest};
 use crate::proto::v1;
+use crate::quota::Quotas;
 use crate::shutdown::Shutdown;
-use crate::telemetry::Instruments;
+use crate::telemetry::{Instruments, Span};
 
 pub use responses::ResponseStream;
 
@@ -66,6 +70,10 @@ pub struct Ingest {
     /// Memory for decoded Arrow batches, while they are encoded. A budget of its own: whoever holds some of it may wait for
     /// `memory`, which the lanes free, and never the other way round.
     pub decode_memory: MemoryBudget,
+    /// Rate limits.
+    pub quotas: Quotas,
+    /// What unary calls are charged.
+    pub charges: Charges,
     /// What is counted.
     pub instruments: Arc<Instruments>,
     /// The end of the process.
@@ -118,6 +126,7 @@ impl IngestService for IngestApi {
         let spread = |age: Duration| age.mul_f64(0.9 + 0.2 * fastrand::f64());
         let call = session::Call {
             caller: Caller::of(request.extensions()),
+            span: request.extensions().get::<Span>().cloned(),
             deadline: call_deadline(request.metadata())?,
             connection_age: self.0.max_connection_age.map(|age| now + spread(age)),
         };
@@ -133,6 +142,7 @@ impl IngestService for IngestApi {
     async fn write_rows(&self, request: Request<WriteRowsRequest>) -> Result<Response<v1::WriteRowsResponse>, Status> {
         let deadline = call_deadline(request.metadata())?;
         let caller = Caller::of(request.extensions());
-        unary::write_rows(&self.0, request.into_inner(), deadline, &caller).await.map(Response::new)
+        let span = request.extensions().get::<Span>().cloned();
+        unary::write_rows(&self.0, request.into_inner(), deadline, (&caller, span)).await.map(Response::new)
     }
 }

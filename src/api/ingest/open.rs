@@ -8,7 +8,9 @@ use tonic::Status;
 
 use super::columns::{Columns, Terms};
 use super::group::{self, Source};
+use crate::access::{Caller, Permission};
 use crate::api::convert::{self, choice};
+use crate::api::permit;
 use crate::api::status::{self, reason};
 use crate::catalog::{Catalog, EpochClaim, TableVersion};
 use crate::limits::{PRODUCER_ID_MAX_BYTES, ROW_DEADLINE_DEFAULT, ROW_DEADLINE_GRACE, ROW_DEADLINE_MAX};
@@ -109,7 +111,13 @@ pub(in crate::api) enum Form {
 }
 
 /// Checks an Open and compiles its plan.
-pub(in crate::api) async fn open(catalog: &Catalog, open: v1::Open, hash_seed: u64) -> Result<Opened, Status> {
+pub(in crate::api) async fn open(
+    catalog: &Catalog,
+    open: v1::Open,
+    hash_seed: u64,
+    caller: &Caller,
+) -> Result<Opened, Status> {
+    permit::ask(caller, Permission::Write, &open.table)?;
     let writes = writes(&open)?;
     check_producer(&open)?;
     let row_deadline = match &open.row_deadline {
@@ -125,6 +133,9 @@ pub(in crate::api) async fn open(catalog: &Catalog, open: v1::Open, hash_seed: u
         v1::Priority::Bulk => true,
     };
     let evolves = evolves(&open, &writes)?;
+    if evolves {
+        permit::ask(caller, Permission::Admin, &open.table)?;
+    }
     let terms = Terms { writes, hash_seed };
     let columns = Columns::parse(&open)?;
     let table = match evolves {

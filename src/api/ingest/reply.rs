@@ -8,13 +8,16 @@ use crate::payload::values::row_reason;
 use crate::payload::{Reject, RowReject, RuleBook};
 use crate::pool::{RowFate, Trouble};
 use crate::proto::v1;
+use crate::quota::Bursts;
 
-/// What this server accepts.
-pub(super) fn limits() -> v1::Limits {
+/// What this server accepts from a session with these bursts. A batch above a burst would never be let through, so clients
+/// are told to make smaller ones; those that slice by bytes aim at a size and may miss it by a little.
+pub(super) fn limits(bursts: Bursts) -> v1::Limits {
+    let burst_bytes = bursts.kib.map_or(u64::MAX, |kib| u64::from(kib) * 1024);
     v1::Limits {
         max_message_bytes: MESSAGE_MAX_BYTES as u64,
-        target_batch_bytes: BATCH_TARGET_BYTES as u64,
-        max_batch_rows: BATCH_MAX_ROWS as u32,
+        target_batch_bytes: (BATCH_TARGET_BYTES as u64).min(burst_bytes - burst_bytes / 8),
+        max_batch_rows: bursts.rows.unwrap_or(u32::MAX).min(BATCH_MAX_ROWS as u32),
     }
 }
 

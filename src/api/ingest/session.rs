@@ -1,13 +1,14 @@
 //! One write session: the task between a client's stream and the pool.
 //!
-//! It reads a message only when the last batch is wholly handed over, the window has room and memory was granted; not
-//! reading is the back-pressure that the client feels through HTTP/2. It writes Acks as outcomes come back. It ends in one
+//! It reads a message only when the last batch is within its quota and wholly handed over, the window has room and memory was
+//! granted; not reading is the back-pressure that the client feels through HTTP/2. It writes Acks as outcomes come back. It ends in one
 //! of three ways: Finished (the only commit), a status, or the client's disappearance; but for the first, its waiting rows
 //! are dropped and their client sends them again.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
+use opentelemetry::KeyValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
@@ -17,8 +18,10 @@ use super::ends::{
     End, deadline_passed, drained, encoding_status, failure_status, no_finish, row_deadline_status, shutting_down,
     unreadable, until,
 };
+use super::leave::{Leave, Leaving};
 use super::ledger::Ledger;
 use super::open::{self, Opened};
+use super::quota::SessionQuota;
 use super::reply;
 use super::responses::{Responses, SaysEnd};
 use super::{Ingest, SessionTimeouts};
@@ -34,6 +37,8 @@ use crate::proto::server::write_request::Message as Request;
 use crate::proto::server::{Batch, WriteRequest};
 use crate::proto::v1;
 use crate::proto::v1::write_response::Message as Response;
+use crate::telemetry::Span;
+use crate::telemetry::session_board::Seat;
 
 /// Barriers that may wait for acks before the session reads no more: a batch's window has room for fewer.
 const FLUSHES_WAITING: usize = 1024;
@@ -88,6 +93,8 @@ async fn open_in_time(
 pub(super) struct Call {
     /// Who writes.
     pub(super) caller: Caller,
+    /// Its span, where it is traced.
+    pub(super) span: Option<Span>,
     /// `grpc-timeout`.
     pub(super) deadline: Option<Instant>,
     /// When the client should move to a new connection.
@@ -116,12 +123,16 @@ struct Session {
     requests: Streaming<WriteRequest>,
     responses: Responses,
     ledger: Ledger,
+    /// Where operators see it.
+    seat: Seat,
     encoding: Option<Encoding>,
     waiting: Option<Waiting>,
     /// Barriers that were asked for: the batch that each waits for.
     flushes: std::collections::VecDeque<u64>,
     finishing: bool,
     call: Call,
+    leave: Leave,
+    quota: SessionQuota,
     /// When a drained session ends at the latest, and why.
     drain: Option<(Instant, v1::DrainReason)>,
     /// Of a run that can be fenced.
@@ -152,9 +163,9 @@ impl Session {
             }
         };
         let schema_changes = ingest.catalog.changes();
-        let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed()).await?;
+        let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed(), &call.caller).await?;
         let epoch = opened.claim_epoch(&ingest.catalog).await?;
-        let (link, events) = SessionLink::new(id, opened.bulk);
+        let (link, events) = SessionLink::traced(id, opened.bulk, call.span.as_ref().map(Span::context));
         let announced_version = opened.table.version;
         let name = format!("{:08x}-{id}", ingest.pool.hash_seed() as u32);
         tracing::info!(
@@ -164,9 +175,19 @@ impl Session {
             producer = opened.producer_id,
             "write session opened"
         );
+        if let Some(span) = &call.span {
+            span.note([
+                KeyValue::new("forebay.session_id", name.clone()),
+                KeyValue::new("forebay.table", opened.table.def.name.clone()),
+            ]);
+        }
         ingest.instruments.sessions.inc();
         ingest.instruments.sessions_opened.inc();
+        let board = &ingest.instruments.session_board;
+        let seat = board.enter(&name, &opened.table.def.name, call.caller.name(), Instant::now());
         let ledger = Ledger::new(opened.is_sequenced());
+        let leave = Leave::new(&call.caller, &opened.table.def.name);
+        let quota = SessionQuota::new(ingest, &call.caller, &opened.table.def.name);
         let mut session = Self {
             ingest: Arc::clone(ingest),
             name,
@@ -176,11 +197,14 @@ impl Session {
             requests,
             responses,
             ledger,
+            seat,
             encoding: None,
             waiting: None,
             flushes: std::collections::VecDeque::new(),
             finishing: false,
             call,
+            leave,
+            quota,
             drain: None,
             epoch,
             schema_changes,
@@ -190,7 +214,7 @@ impl Session {
             session_id: session.name.clone(),
             schema: Some(schema_to_proto(&session.opened.table.def.schema)),
             schema_version: announced_version,
-            limits: Some(reply::limits()),
+            limits: Some(reply::limits(session.quota.bursts())),
             window: Some(session.ingest.window),
         };
         session.send(Response::Opened(hello)).await?;
@@ -201,10 +225,12 @@ impl Session {
     async fn serve(&mut self) -> End {
         loop {
             let encodes = self.encoding.is_some() && self.waiting.is_none();
-            let window = self.ingest.window;
+            let window = self.quota.window();
             let may_read = self.encoding.is_none()
+                && !self.quota.is_waiting()
                 && self.waiting.is_none()
                 && !self.finishing
+                && !self.leave.is_over()
                 && self.flushes.len() < FLUSHES_WAITING
                 && self.ledger.has_room(window.max_unacked_bytes, window.max_unacked_batches);
             let timer = self.next_timer();
@@ -215,12 +241,17 @@ impl Session {
                 memory = granted(&mut self.waiting), if self.waiting.is_some() => {
                     self.proceed(memory)
                 }
+                batch = self.quota.passed(), if self.quota.is_waiting() => match batch {
+                    Ok(batch) => self.take_batch(batch),
+                    Err(status) => Err(status.into()),
+                },
                 () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                     self.take_timer().await
                 }
-                until = self.ingest.shutdown.drained(), if self.drain.is_none() => {
+                until = self.ingest.shutdown.drained(), if self.heeds_shutdown() => {
                     self.start_drain(v1::DrainReason::Shutdown, until).await
                 }
+                leaving = self.leave.next() => self.take_leave(leaving).await,
                 fenced = fenced(&mut self.epoch), if self.epoch.is_some() => Err(fenced.into()),
                 Ok(()) = self.schema_changes.changed() => self.announce_schema().await,
                 // A chunk at a time, and others first: a large batch must not keep a thread for itself.
@@ -232,15 +263,19 @@ impl Session {
                 },
             };
             match step {
-                Ok(()) if self.finishing && self.ledger.committed_through() == self.ledger.last_seq() => {
-                    let finished =
-                        v1::Finished { receipt: Some(reply::receipt(&self.ledger, self.opened.plan.rules())) };
+                Ok(()) if self.ledger.committed_through() < self.ledger.last_seq() => {}
+                Ok(()) if self.finishing => {
+                    let finished = v1::Finished { receipt: Some(self.receipt()) };
                     return match self.send(Response::Finished(finished)).await {
                         Ok(()) => End::Finished,
                         Err(end) => end,
                     };
                 }
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(status) = self.leave.status() {
+                        return End::Status(status);
+                    }
+                }
                 Err(end) => return end,
             }
         }
@@ -248,7 +283,10 @@ impl Session {
 
     async fn take_message(&mut self, message: WriteRequest) -> Result<(), End> {
         match message.message {
-            Some(Request::Batch(batch)) => self.take_batch(batch),
+            Some(Request::Batch(batch)) => match self.quota.ask(&self.opened, batch)? {
+                Some(batch) => self.take_batch(batch),
+                None => Ok(()),
+            },
             Some(Request::Flush(v1::Flush {})) => {
                 self.flushes.push_back(self.ledger.last_seq());
                 self.answer_flushes().await
@@ -287,6 +325,7 @@ impl Session {
         self.ledger
             .admit(batch.batch_seq, bytes as u64, now)
             .map_err(|error| status::out_of_range(reason::BATCH_SEQ, error.to_string()))?;
+        self.seat.show(self.ledger.progress());
         self.ingest.instruments.batches.inc();
         self.ingest.instruments.count_received(&self.call.caller.name(), 0, bytes as u64);
         let settle_by = self.opened.rows_settle_by(now);
@@ -313,6 +352,7 @@ impl Session {
         let Some(mut chunk) = chunk else {
             ticket.seal();
             self.encoding = None;
+            self.seat.show(self.ledger.progress());
             return Ok(());
         };
         let received = (chunk.rows.len() + chunk.rejects.len()) as u64;
@@ -337,7 +377,7 @@ impl Session {
     /// Few rejects wait for their batch's ack; many are reported at once, because nothing bounds the memory of those that
     /// wait.
     async fn report_rejects(&mut self, ticket: &BatchTicket, rejects: Vec<RowReject>) -> Result<(), End> {
-        self.ingest.instruments.count_rows("rejected", rejects.len() as u64);
+        self.ingest.instruments.count_rejects(rejects.iter().map(|row| row.reject.reason.label()));
         if self.ledger.hold_rejects(rejects.len(), ACK_MAX_OUTCOMES) {
             ticket.reject(rejects);
             return Ok(());
@@ -384,6 +424,7 @@ impl Session {
             next = self.events.try_recv().ok();
         }
         let Some(advance) = self.ledger.advance() else { return Ok(()) };
+        self.seat.show(self.ledger.progress());
         let now = Instant::now();
         for received_at in &advance.received_at {
             self.ingest.instruments.ack_seconds.observe((now - *received_at).as_secs_f64());
@@ -399,19 +440,23 @@ impl Session {
             && through <= self.ledger.committed_through()
         {
             self.flushes.pop_front();
-            let flushed = v1::Flushed {
-                committed_through: self.ledger.committed_through(),
-                receipt: Some(reply::receipt(&self.ledger, self.opened.plan.rules())),
-            };
+            let flushed =
+                v1::Flushed { committed_through: self.ledger.committed_through(), receipt: Some(self.receipt()) };
             self.send(Response::Flushed(flushed)).await?;
         }
         Ok(())
     }
 
+    fn receipt(&self) -> v1::Receipt {
+        let rate_limited_for = self.quota.waited().map(duration_to_proto);
+        v1::Receipt { rate_limited_for, ..reply::receipt(&self.ledger, self.opened.plan.rules()) }
+    }
+
     fn next_timer(&self) -> Option<Instant> {
         let row = self.ledger.oldest().map(|received| received + self.opened.patience());
         let age = self.call.connection_age.filter(|_| self.drain.is_none());
-        [row, self.drain.map(|(until, _)| until), self.call.deadline, age].into_iter().flatten().min()
+        let quota = self.quota.timer();
+        [row, self.drain.map(|(until, _)| until), self.call.deadline, age, quota].into_iter().flatten().min()
     }
 
     async fn take_timer(&mut self) -> Result<(), End> {
@@ -422,7 +467,7 @@ impl Session {
         if let Some((until, why)) = self.drain
             && until <= now
         {
-            return Err(drained(why).into());
+            return Err(self.leave.status().unwrap_or_else(|| drained(why)).into());
         }
         if self.ledger.oldest().is_some_and(|received| received + self.opened.patience() <= now) {
             return Err(row_deadline_status(self.link.trouble(), self.opened.row_deadline).into());
@@ -430,7 +475,32 @@ impl Session {
         if self.drain.is_none() && self.call.connection_age.is_some_and(|age| age <= now) {
             return self.start_drain(v1::DrainReason::ConnectionAge, now + self.ingest.drain_for).await;
         }
-        Ok(())
+        match self.quota.tick(now) {
+            Some(window) => self.send(Response::Window(window)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The end of the process comes before what else there was to leave for, but for an old connection, which ends sooner.
+    fn heeds_shutdown(&self) -> bool {
+        use v1::DrainReason::{ConnectionAge, Shutdown};
+        self.drain.is_none_or(|(_, why)| !matches!(why, Shutdown | ConnectionAge))
+    }
+
+    /// The caller may soon not write any more, or may not now.
+    async fn take_leave(&mut self, leaving: Leaving) -> Result<(), End> {
+        let why = leaving.reason();
+        let acks_for = self.ingest.drain_for;
+        match leaving {
+            Leaving::Soon(ends_at) => {
+                self.start_drain(why, ends_at).await?;
+                // What was taken by then is acked.
+                self.drain = Some((ends_at + acks_for, why));
+                Ok(())
+            }
+            Leaving::Now(_) if self.drain.is_some_and(|(_, told)| told == why) => Ok(()),
+            Leaving::Now(_) => self.start_drain(why, Instant::now() + acks_for).await,
+        }
     }
 
     async fn start_drain(&mut self, why: v1::DrainReason, until: Instant) -> Result<(), End> {
@@ -482,6 +552,14 @@ impl Session {
             rejected = totals.rejected,
             "write session {how}"
         );
+        if let Some(span) = &self.call.span {
+            let count = |key, count| KeyValue::new(key, i64::try_from(count).unwrap_or(i64::MAX));
+            span.note([
+                count("forebay.batches", totals.batches),
+                count("forebay.rows", totals.rows),
+                count("forebay.rejected", totals.rejected),
+            ]);
+        }
     }
 }
 

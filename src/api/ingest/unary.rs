@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
+use opentelemetry::KeyValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::Ingest;
-use super::encoding::{Encoding, Payload, Unencoded, decoded_bytes};
+use super::encoding::{Encoding, Payload, Unencoded, claimed_rows, decoded_bytes};
 use super::ends::{deadline_passed, encoding_status, failure_status, row_deadline_status, shutting_down, until};
 use super::ledger::Ledger;
 use super::open::{self, Opened};
@@ -21,6 +22,9 @@ use crate::pool::{BatchTicket, SessionEvent, SessionLink};
 use crate::proto::server::WriteRowsRequest;
 use crate::proto::server::write_rows_request::Payload as WirePayload;
 use crate::proto::v1;
+use crate::quota::Cost;
+use crate::telemetry::Span;
+use crate::telemetry::spans::note_current;
 
 /// Cancels what waits when the call ends early: the future may be dropped at any point.
 struct Guard<'a> {
@@ -42,7 +46,7 @@ pub(super) async fn write_rows(
     ingest: &Ingest,
     request: WriteRowsRequest,
     deadline: Option<Instant>,
-    caller: &Caller,
+    (caller, span): (&Caller, Option<Span>),
 ) -> Result<v1::WriteRowsResponse, Status> {
     if ingest.shutdown.is_draining() {
         return Err(shutting_down());
@@ -56,7 +60,7 @@ pub(super) async fn write_rows(
     };
     let called_at = Instant::now();
     let opening = async {
-        let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed()).await?;
+        let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed(), caller).await?;
         let epoch = opened.claim_epoch(&ingest.catalog).await?;
         Ok::<_, Status>((opened, epoch))
     };
@@ -65,11 +69,16 @@ pub(super) async fn write_rows(
         opened = opening => opened?,
         () = until(deadline) => return Err(deadline_passed()),
     };
+    let cost = || Cost { rows: claimed_rows(&opened, &payload), bytes: payload.wire_bytes() as u64 };
+    ingest.charges.write(caller, &opened.table.def.name, "payload", cost)?;
     if is_atomic {
         // How much a transaction may carry is a matter of true sizes.
         opened.plan.measure();
     }
-    let (link, events) = SessionLink::new(ingest.next_session_id(), opened.bulk);
+    if let Some(span) = &span {
+        span.note([KeyValue::new("forebay.table", opened.table.def.name.clone())]);
+    }
+    let (link, events) = SessionLink::traced(ingest.next_session_id(), opened.bulk, span.as_ref().map(Span::context));
     tokio::select! {
         written = write(ingest, &opened, (payload, is_atomic), (Arc::clone(&link), events), caller) => written,
         () = until(deadline) => Err(deadline_passed()),
@@ -122,7 +131,13 @@ async fn write(
     ingest.instruments.count_received(&caller.name(), received, bytes);
     opened.count_coercions(&ingest.instruments, ledger.coercions());
     ingest.instruments.batches.inc();
-    ingest.instruments.count_rows("rejected", rejects.len() as u64);
+    ingest.instruments.count_rejects(rejects.iter().map(|row| row.reject.reason.label()));
+    // The call's span is the current one: this runs within the call.
+    note_current(|| {
+        // At most a thousand.
+        let count = |key, count| KeyValue::new(key, count as i64);
+        vec![count("forebay.rows", rows.len() + rejects.len()), count("forebay.rejected", rejects.len())]
+    });
     let ticket = Arc::clone(encoding.ticket());
     drop(encoding);
     ticket.reject(rejects);

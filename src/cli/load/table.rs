@@ -12,9 +12,9 @@ use crate::schema::{DataType, Field, TableDef, UnknownFields};
 
 pub(in crate::cli) async fn existing(client: &Client, name: &str) -> Result<TableDef, CliError> {
     let table = match client.tables().get(name).await {
-        Err(error @ ClientError::Refused { code: Code::NotFound | Code::PermissionDenied, .. }) => {
+        Err(error @ ClientError::Refused { code: Code::NotFound, .. }) => {
             let CliError { exit, message } = error.into();
-            let message = format!("{message}; if it is not there, make it by `forebay tables apply FILE`");
+            let message = format!("{message}; make it by `forebay tables apply FILE`");
             return Err(CliError { exit, message });
         }
         answer => answer?.table.unwrap_or_default(),
@@ -37,8 +37,7 @@ pub(super) async fn existing_or_new(
         }
     }
     let table = match client.tables().get(&args.input.table).await {
-        // The gateway does not say which: creating it will.
-        Err(ClientError::Refused { code: Code::NotFound | Code::PermissionDenied, .. }) => {
+        Err(ClientError::Refused { code: Code::NotFound, .. }) => {
             let is_variant =
                 |name: &&String| survey.schema.field(name).is_some_and(|field| field.data_type == DataType::Variant);
             if let Some(column) = args.key.iter().find(is_variant) {

@@ -28,6 +28,10 @@ enum Fate {
     Breaks(usize),
     /// Drain after so many batches.
     Drains(usize),
+    /// After so many batches: Drain, their acks, and UNAUTHENTICATED.
+    Expires(usize),
+    /// The credential is not taken.
+    Unauthenticated,
     /// Open is refused for good.
     Refuses,
     /// Drain at once, to every call.
@@ -96,6 +100,13 @@ impl Fake {
         };
         let first = requests.message().await?.and_then(|request| request.message);
         assert!(matches!(first, Some(Ask::Open(_))));
+        let unauthenticated = || {
+            let details = ErrorDetails::with_error_info("UNAUTHENTICATED", "forebay", []);
+            Status::with_error_details(tonic::Code::Unauthenticated, "the credential has expired", details)
+        };
+        if fate == Fate::Unauthenticated {
+            return Err(unauthenticated());
+        }
         if fate == Fate::Refuses {
             let details = ErrorDetails::with_error_info("UNKNOWN_COLUMN", "forebay", []);
             return Err(Status::with_error_details(tonic::Code::InvalidArgument, "no such column", details));
@@ -138,6 +149,13 @@ impl Fake {
                         Fate::Breaks(after) if count == after => return Err(Status::unknown("h2 protocol error")),
                         Fate::Ends(after) if count == after => return Ok(()),
                         Fate::Drains(after) if count == after => say(Answer::Drain(drain())).await?,
+                        Fate::Expires(after) if count == after => {
+                            say(Answer::Drain(drain())).await?;
+                            let outcomes = std::mem::take(&mut outcomes);
+                            let ack = v1::Ack { committed_through: batches, outcomes, ..v1::Ack::default() };
+                            say(Answer::Ack(ack)).await?;
+                            return Err(unauthenticated());
+                        }
                         _ => {}
                     }
                     if batches - acked >= self.ack_every as u64 {
@@ -347,6 +365,32 @@ async fn a_refused_open_is_told_at_once_with_the_gateways_reason() {
     let error = client.writer(OpenOptions::new("t")).await.unwrap_err();
     assert_eq!(error.to_string(), "no such column (INVALID_ARGUMENT, UNKNOWN_COLUMN)");
     assert_eq!(world.lock().unwrap().calls, 1);
+}
+
+#[tokio::test]
+async fn a_credential_that_ends_makes_the_writer_open_another_call() {
+    let (client, world) = gateway(vec![Fate::Expires(3), Fate::Expires(2)], 2).await;
+    let mut writer = client.writer(OpenOptions::new("t")).await.unwrap();
+    let outcomes = writer.outcomes();
+    let mut load = Load::new();
+    for number in 1..=9 {
+        writer.send_rows(load.batch(number, 10)).await.unwrap();
+    }
+    let receipt = writer.finish().await.unwrap();
+    assert_eq!((receipt.batches, receipt.calls), (9, 3));
+    load.check(&world, &outcomes.take());
+}
+
+#[tokio::test]
+async fn a_credential_that_is_refused_for_the_next_call_is_said_and_not_tried_for_ever() {
+    let (client, world) = gateway(vec![Fate::Expires(1), Fate::Unauthenticated], 2).await;
+    let mut writer = client.writer(OpenOptions::new("t")).await.unwrap();
+    // What is acked by the first call needs no second one.
+    writer.send_rows(RowBatch { rows: vec![row(1, 1)] }).await.unwrap();
+    writer.send_rows(RowBatch { rows: vec![row(1, 2)] }).await.unwrap();
+    let error = writer.finish().await.unwrap_err();
+    assert_eq!(error.to_string(), "the credential has expired (UNAUTHENTICATED)");
+    assert_eq!(world.lock().unwrap().calls, 2);
 }
 
 #[tokio::test]

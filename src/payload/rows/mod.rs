@@ -63,6 +63,15 @@ pub struct RowsPosition {
     pub rows: u32,
 }
 
+/// Rows of a batch, without a look at their values.
+pub fn count(row_batch: &[u8]) -> Result<u32, WireError> {
+    let (mut wire, mut rows) = (Wire::new(row_batch), 0);
+    while wire.next_message()?.is_some() {
+        rows += 1;
+    }
+    Ok(rows)
+}
+
 impl<'a> RowsCursor<'a> {
     /// At the start of a batch.
     pub fn new(row_batch: &'a [u8]) -> Self {

@@ -10,7 +10,7 @@ use crate::pool::atomic::{AtomicGroup, GroupOutcome};
 use crate::pool::attribution::Blame;
 use crate::pool::gate::{Answer, Attempted, Lesson};
 use crate::pool::outcome::{SessionFailure, Trouble};
-use crate::pool::queue::{ItemOutcome, SlotId};
+use crate::pool::queue::{self, ItemOutcome, SlotId};
 use crate::pool::retry::RetryConfig;
 use crate::pool::slices::Standings;
 use crate::pool::verdict::{TableVerdict, Verdict};
@@ -29,7 +29,8 @@ impl Lane {
         instruments.attempt_seconds.observe((now - running.started).as_secs_f64());
         match result {
             Ok(done) => {
-                instruments.write_units.inc_by(done.write_units.max(0.0));
+                let label = TableLabel { dynamodb_table: running.table.to_string() };
+                instruments.write_units.get_or_create(&label).inc_by(done.write_units);
             }
             Err(error) => {
                 tracing::debug!(table = %running.table, items = running.items, %error, "a write attempt failed");
@@ -57,6 +58,7 @@ impl Lane {
         };
         let mut verdict = Verdict::of(result, slots.len(), alone);
         self.config.instruments.attempts.get_or_create(&OutcomeLabel { outcome: verdict.label }).inc();
+        running.end_span(verdict.label, result);
         let throttled: SmallVec<[u64; 25]> =
             verdict.throttled.iter().map(|&position| table.queue.partition_hash(slots[position])).collect();
         let answer = match verdict.table {
@@ -66,6 +68,14 @@ impl Lane {
             TableVerdict::Rests => Answer::Silent,
             TableVerdict::Works | TableVerdict::Denied => Answer::Other,
         };
+        if result.is_ok() {
+            let written = |position: usize| {
+                let is_written = matches!(verdict.item(position), ItemOutcome::Confirmed);
+                is_written
+                    .then(|| (table.queue.partition_hash(slots[position]), table.queue.sent_units(slots[position])))
+            };
+            self.watch.note(&self.config.instruments.hot_keys, &running.table, slots.len(), written, now);
+        }
         let units = reported_units(result);
         let lesson = table.gate.learn(&running.permit, &attempted(running, units, answer, now));
         show_bounds(&self.config.instruments, running, lesson);
@@ -125,6 +135,13 @@ impl Lane {
         table.in_flight -= 1;
         let (label, state) = transaction_verdict(result);
         self.config.instruments.attempts.get_or_create(&OutcomeLabel { outcome: label }).inc();
+        running.end_span(label, result);
+        if result.is_ok() {
+            // A transaction writes each item twice.
+            let written =
+                |position: usize| Some((group.partitions()[position], 2.0 * queue::units(&group.items()[position])));
+            self.watch.note(&self.config.instruments.hot_keys, &running.table, group.items().len(), written, now);
+        }
         let is_throttled = label == "throttled";
         let answer = match state {
             TableVerdict::Works => {
