@@ -42,6 +42,7 @@ use crate::read::PointReader;
 use crate::shutdown::Shutdown;
 use crate::store::dynamodb::{ConnectError, DynamoDb};
 use crate::store::embedded::{Embedded, EmbeddedError};
+use crate::store::observed::Observed;
 use crate::store::{ControlError, Store};
 use crate::telemetry::Instruments;
 
@@ -121,6 +122,11 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything. When it returns, clients can connect.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        Self::start_with_instruments(settings, Arc::new(Instruments::new())).await
+    }
+
+    /// The same, counting with these instruments, which no other gateway has.
+    pub async fn start_with_instruments(settings: Settings, instruments: Arc<Instruments>) -> Result<Self, StartError> {
         // The access file and the ports first: nothing is created when it is wrong, or they are taken.
         let access = open_access(&settings)?;
         let ports = Ports::bind(&settings).await?;
@@ -137,14 +143,17 @@ impl Gateway {
         };
         let dynamodb = DynamoDb::connect(&store_config).await?;
         dynamodb.check_access(&control_table(&settings)).await?;
-        Self::serve(settings, access, ports, Arc::new(dynamodb), embedded).await
+        let store = Observed::new(Arc::new(dynamodb.clone()), Arc::clone(&instruments), Some(dynamodb.server()));
+        Self::serve(settings, access, ports, Arc::new(store), embedded, instruments).await
     }
 
     /// Starts everything but the store, which is given: `settings` does not choose one.
     pub async fn start_with_store(settings: Settings, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let access = open_access(&settings)?;
         let ports = Ports::bind(&settings).await?;
-        Self::serve(settings, access, ports, store, None).await
+        let instruments = Arc::new(Instruments::new());
+        let store = Observed::new(store, Arc::clone(&instruments), None);
+        Self::serve(settings, access, ports, Arc::new(store), None, instruments).await
     }
 
     async fn serve(
@@ -153,6 +162,7 @@ impl Gateway {
         ports: Ports,
         store: Arc<dyn Store>,
         embedded: Option<Embedded>,
+        instruments: Arc<Instruments>,
     ) -> Result<Self, StartError> {
         let Ports { listener, address, admin: admin_listener, tls } = ports;
         let has_tls = tls.is_some();
@@ -160,7 +170,6 @@ impl Gateway {
             tracing::warn!("no TLS on {address}: what clients send, their tokens too, can be read on the way");
         }
         let control_table = control_table(&settings);
-        let instruments = Arc::new(Instruments::new());
         let shutdown = Shutdown::new(settings.drain_for);
         let policy = access.as_ref().map(WatchedFile::policy);
         let auth = authentication(&settings, access, address, &instruments, &shutdown);
@@ -230,7 +239,7 @@ impl Gateway {
             .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .layer(TraceLayer)
+            .layer(TraceLayer::new(Arc::clone(&instruments)))
             .layer(auth)
             .layer(StreamOpenLayer::new(quotas, status::quota_used_up, Arc::clone(&instruments)))
             .layer(LoadShedLayer::new(settings.max_calls, status::overloaded, Arc::clone(&instruments)))

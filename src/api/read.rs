@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use opentelemetry::KeyValue;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 
@@ -15,7 +16,7 @@ use super::convert::{self, FieldError};
 use super::deadline::{Deadline, InvalidTimeout};
 use super::ingest::ends::until;
 use super::permit;
-use super::quota::Charges;
+use super::quota::{Charges, FOUND};
 use super::status::{self, BACKEND_RETRY};
 use crate::access::{Caller, Permission};
 use crate::catalog::{Catalog, CatalogError, TableVersion};
@@ -31,6 +32,7 @@ use crate::read::{
 };
 use crate::schema::sharding::Sharding;
 use crate::store::ReadError;
+use crate::telemetry::spans::note_current;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -95,6 +97,7 @@ impl ReadService for ReadApi {
     async fn get_row(&self, request: Request<v1::GetRowRequest>) -> Result<Response<v1::GetRowResponse>, Status> {
         let (caller, deadline, request) = accept(request)?;
         let options = options(request.consistency, deadline)?;
+        note_current(|| vec![KeyValue::new("forebay.table", request.table.clone())]);
         let table = self.table(&caller, &request.table, deadline).await?;
         let decoder = decoder("columns", &table, &request.columns)?;
         let key = request.key.ok_or_else(|| FieldError::new("key", "is missing"))?;
@@ -102,7 +105,9 @@ impl ReadService for ReadApi {
         let key = encode_keys(&table, vec![key], &shards, |_| "key".to_owned())?.swap_remove(0);
         self.charges.read(&caller, "key", &[(&request.table, 1)])?;
 
+        let began = Instant::now();
         let outcome = self.reader.get_placed_row(table.dynamodb_table.clone(), &decoder, key, options).await;
+        self.charges.answered(began, std::iter::once(outcome_label(&outcome)));
         match &outcome {
             ReadOutcome::Unavailable(Unavailable::Deadline) if deadline.from_client => return Err(deadline_exceeded()),
             ReadOutcome::Unavailable(Unavailable::Store(error)) if !is_passing(error) => {
@@ -122,6 +127,8 @@ impl ReadService for ReadApi {
         let (caller, deadline, request) = accept(request)?;
         let options = options(request.consistency, deadline)?;
         let keys: usize = request.requests.iter().map(|request| request.keys.len()).sum();
+        // At most a thousand, or it is refused below.
+        note_current(|| vec![KeyValue::new("forebay.keys", keys as i64)]);
         if keys > READ_MAX_KEYS || request.requests.len() > READ_MAX_KEYS {
             let tables = request.requests.len();
             let message = format!("{keys} keys of {tables} tables; at most {READ_MAX_KEYS} keys are allowed in a call");
@@ -171,7 +178,10 @@ impl ReadService for ReadApi {
         let charged = answers.iter().filter(|(read, _)| *read).map(|(_, answer)| &*answer.table);
         let keys: Vec<_> = charged.zip(reads.iter().map(|read| read.keys.len())).collect();
         self.charges.read(&caller, "requests", &keys)?;
-        let mut outcomes = self.reader.batch_get_placed(reads, options).await.into_iter();
+        let began = Instant::now();
+        let outcomes = self.reader.batch_get_placed(reads, options).await;
+        self.charges.answered(began, outcomes.iter().flatten().map(outcome_label));
+        let mut outcomes = outcomes.into_iter();
         let answer = |(read, mut answer): (bool, v1::TableRows)| {
             if read {
                 answer.rows = outcomes.next().unwrap_or_default().into_iter().map(row_result).collect();
@@ -192,6 +202,7 @@ impl ReadService for ReadApi {
         let (caller, deadline, request) = accept(request)?;
         let strong = strong(request.consistency)?;
         let order: SortOrder = convert::choice("order", request.order)?;
+        note_current(|| vec![KeyValue::new("forebay.table", request.table.clone())]);
         let table = self.table(&caller, &request.table, deadline).await?;
         let attributes = decoder("columns", &table, &request.columns)?.attributes().clone();
         let partition = request.partition.ok_or_else(|| FieldError::new("partition", "is missing"))?;
@@ -276,6 +287,7 @@ impl RangeStream {
             () = paid => {}
             () = until(self.patience.until) => return Err(deadline_exceeded()),
         }
+        self.charges.found(rows.as_ref().map_or(0, Vec::len));
         let columns = first.then(|| columns(&decoder));
         Ok((first || rows.is_some()).then(|| v1::ReadRangeResponse { columns, rows: rows.unwrap_or_default() }))
     }
@@ -365,6 +377,17 @@ fn columns(decoder: &RowDecoder<'_>) -> v1::Schema {
 /// Whether a fault concerns the key now, and not the table until somebody acts.
 fn is_passing(error: &ReadError) -> bool {
     matches!(error, ReadError::Throttled { .. } | ReadError::Unavailable { .. })
+}
+
+/// What metrics call it.
+fn outcome_label(outcome: &ReadOutcome) -> &'static str {
+    match outcome {
+        ReadOutcome::Found(_) => FOUND,
+        ReadOutcome::NotFound => "not_found",
+        ReadOutcome::Expired => "expired",
+        ReadOutcome::Unavailable(_) => "unavailable",
+        ReadOutcome::Undecodable(_) => "undecodable",
+    }
 }
 
 fn row_result(outcome: ReadOutcome) -> RowResult {

@@ -5,15 +5,19 @@
 //!
 //! Caller: `main.rs`. A subcommand is an `Args` struct and a `run` that returns an [`Exit`] or a [`CliError`].
 
+use std::future::Future;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use opentelemetry::trace::{FutureExt as _, SpanKind};
 use tonic::Code;
 
 use crate::client::{Client, ClientError, ConnectOptions, Token};
+use crate::limits::OTLP_CLOSE_TIMEOUT;
+use crate::telemetry::otlp::{self, Otlp};
 
 mod bench;
 mod check;
@@ -126,6 +130,20 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
 }
 
+impl Command {
+    /// The name of a client command's span; none for commands that call no gateway.
+    fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Load(_) => Some("forebay load"),
+            Self::Check(_) => Some("forebay check"),
+            Self::Get(_) => Some("forebay get"),
+            Self::Tables(_) => Some("forebay tables"),
+            Self::Bench(_) => Some("forebay bench"),
+            Self::Demo(_) | Self::Keys(_) | Self::Simulate(_) | Self::Serve(_) | Self::Completions(_) => None,
+        }
+    }
+}
+
 /// How client commands reach the gateway.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ClientArgs {
@@ -216,7 +234,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
 fn run_on_all_cores(command: Command) -> Result<Exit, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::usage(format!("cannot start the run-time: {error}")))?;
-    let exit = runtime.block_on(async {
+    let exit = runtime.block_on(traced(command.name(), async {
         match command {
             Command::Demo(args) => demo::run(args).await,
             Command::Load(args) => load::run(args).await,
@@ -228,9 +246,34 @@ fn run_on_all_cores(command: Command) -> Result<Exit, CliError> {
             Command::Keys(_) => unreachable!("it needs none"),
             Command::Completions(args) => completions::run(&args, &mut Cli::command()),
         }
-    });
+    }));
     // A reader that waits for standard input would hold the process until somebody types.
     runtime.shutdown_background();
+    exit
+}
+
+/// Runs a client command beneath a span, where the environment asks for traces.
+async fn traced(
+    name: Option<&'static str>,
+    command: impl Future<Output = Result<Exit, CliError>>,
+) -> Result<Exit, CliError> {
+    let Some(name) = name else { return command.await };
+    let tracing = Otlp::from_env().and_then(Otlp::client_tracing);
+    let tracing = tracing.map_err(|error| CliError::usage(error.to_string()))?;
+    let Some(span) = tracing.root(name, SpanKind::Client) else { return command.await };
+    let exit = command.with_context(span.scope()).await;
+    if let Err(error) = &exit {
+        span.fail(match error.exit {
+            Exit::Ok | Exit::Rejected => "rejected",
+            Exit::Usage => "usage",
+            Exit::NotFound => "not_found",
+            Exit::Gateway => "gateway",
+        });
+    }
+    span.end();
+    if let Err(error) = otlp::close_tracing(tracing, OTLP_CLOSE_TIMEOUT).await {
+        note(&error.to_string());
+    }
     exit
 }
 
