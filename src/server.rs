@@ -406,7 +406,7 @@ fn authentication(
         }
         return AuthLayer::open();
     };
-    let tokens = Tokens::start(file.policy(), access.keys, shutdown.token());
+    let tokens = Tokens::start(file.policy(), access.keys, Arc::clone(instruments), shutdown.token());
     let authenticator = Authenticator::new(file.policy(), Some(tokens));
     tokio::spawn(file.watch(access.reload_interval, Arc::clone(instruments), shutdown.token()));
     AuthLayer::new(authenticator, status::credential_refused, Arc::clone(instruments))
