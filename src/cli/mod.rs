@@ -139,7 +139,7 @@ impl Command {
             Self::Get(_) => Some("forebay get"),
             Self::Tables(_) => Some("forebay tables"),
             Self::Bench(_) => Some("forebay bench"),
-            Self::Demo(_) | Self::Simulate(_) | Self::Serve(_) | Self::Completions(_) => None,
+            Self::Demo(_) | Self::Keys(_) | Self::Simulate(_) | Self::Serve(_) | Self::Completions(_) => None,
         }
     }
 }
