@@ -24,12 +24,19 @@ use forebay::middleware::{AuthLayer, LoadShedLayer, StallLayer, StreamOpenLayer,
 use forebay::payload::rows;
 use forebay::proto::v1::{self, value::Kind};
 use forebay::quota::{Cost, Quotas, Usage};
-use forebay::telemetry::Instruments;
+use forebay::telemetry::session_board::Progress;
+use forebay::telemetry::{Instruments, Tracing};
 use futures_util::FutureExt as _;
 use http::{Request, Response};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use prost::Message as _;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service, ServiceExt as _, service_fn};
@@ -44,6 +51,8 @@ const PRINCIPALS: usize = 1_000;
 const ROUNDS: usize = 60;
 const CALLS: u32 = 2_000;
 const BATCH_ROWS: usize = 500;
+/// BatchWriteItem calls, of 25 rows each.
+const CALLS_OF_A_BATCH: u32 = 20;
 /// CPU time of a row in the gateway, in nanoseconds: docs/performance.md.
 const ROW_NANOS: f64 = 6_300.0;
 const POINT_READ_BUDGET_NANOS: f64 = 30_000.0;
@@ -68,9 +77,9 @@ fn cpu_time() -> Duration {
 }
 
 /// A service that is called over and over, with a request for a path.
-fn calls<'a, S>(mut service: S, path: &'static str, key: &'a str) -> Box<dyn FnMut(u32) + 'a>
+fn calls<'a, S, R>(mut service: S, path: &'static str, key: &'a str) -> Box<dyn FnMut(u32) + 'a>
 where
-    S: Service<Request<Body>, Response = Response<Body>> + 'a,
+    S: Service<Request<Body>, Response = Response<R>> + 'a,
     S::Error: std::fmt::Debug,
 {
     Box::new(move |times| {
@@ -92,7 +101,24 @@ where
 /// Answers at once.
 async fn at_once(request: Request<Body>) -> Result<Response<Body>, std::convert::Infallible> {
     black_box(request);
-    Ok(Response::new(Body::empty()))
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().insert("grpc-status", http::HeaderValue::from_static("0"));
+    Ok(response)
+}
+
+/// Makes spans, and throws them away: exporting them is another thread's.
+#[derive(Debug)]
+struct Discard;
+
+impl SpanExporter for Discard {
+    async fn export(&self, spans: Vec<SpanData>) -> OTelSdkResult {
+        black_box(spans);
+        Ok(())
+    }
+}
+
+fn tracer() -> SdkTracerProvider {
+    SdkTracerProvider::builder().with_simple_exporter(Discard).build()
 }
 
 fn refused() -> Status {
@@ -162,7 +188,8 @@ fn main() -> Result<(), Failure> {
 
     let (quotas, instruments) = (Quotas::new(), Arc::new(Instruments::new()));
     let slots = Arc::new(Semaphore::new(1_000));
-    let trace = TraceLayer;
+    let traced = Arc::new(Instruments::exporting(SdkMeterProvider::builder(), Tracing::new(tracer())));
+    let (trace, trace_sampled) = (TraceLayer::new(Arc::clone(&instruments)), TraceLayer::new(Arc::clone(&traced)));
     let auth = AuthLayer::new(Authenticator::new(watch, None), |_| refused(), Arc::clone(&instruments));
     let stream_open = StreamOpenLayer::new(quotas.clone(), |_| refused(), Arc::clone(&instruments));
     let load_shed = LoadShedLayer::new(1_000, refused, Arc::clone(&instruments));
@@ -170,7 +197,7 @@ fn main() -> Result<(), Failure> {
     let stall = StallLayer::new(MESSAGE_STALL_TIMEOUT);
     // As in server.rs.
     let stack = tower::ServiceBuilder::new()
-        .layer(trace)
+        .layer(trace.clone())
         .layer(auth.clone())
         .layer(stream_open.clone())
         .layer(load_shed.clone())
@@ -178,6 +205,8 @@ fn main() -> Result<(), Failure> {
         .layer(stall)
         .service(service_fn(at_once));
     let batch = row_batch();
+    let seat = instruments.session_board.enter("session", "table", caller.name(), Instant::now());
+    let call = traced.tracing.root("call", SpanKind::Server).ok_or("every call is sampled")?.context();
 
     let mut subjects: Vec<Subject<'_>> = Vec::new();
     let mut add = |name, less, run| {
@@ -187,6 +216,11 @@ fn main() -> Result<(), Failure> {
     let bare = add("(the request, and a service that answers)", None, calls(service_fn(at_once), GET_ROW, &header));
     let mut layers = vec![
         add("trace", Some(bare), calls(trace.layer(service_fn(at_once)), GET_ROW, &header)),
+        add(
+            "trace, of a call that is sampled",
+            Some(bare),
+            calls(trace_sampled.layer(service_fn(at_once)), GET_ROW, &header),
+        ),
         add("auth, by API key", Some(bare), calls(auth.layer(service_fn(at_once)), GET_ROW, &header)),
     ];
     // The caller of a request that was not authenticated is anyone, who is not counted: above the layer is the one that says so.
@@ -196,7 +230,7 @@ fn main() -> Result<(), Failure> {
         Some(bare),
         calls(stream_open.layer(service_fn(at_once)), GET_ROW, &header),
     ));
-    layers.push(add("stream_open, a stream", Some(layers[1]), calls(counted, WRITE, &header)));
+    layers.push(add("stream_open, a stream", Some(layers[2]), calls(counted, WRITE, &header)));
     layers.push(add("load_shed", Some(bare), calls(load_shed.layer(service_fn(at_once)), GET_ROW, &header)));
     layers.push(add(
         "unary_writes, a read",
@@ -250,6 +284,28 @@ fn main() -> Result<(), Failure> {
                 instruments.count_received(&caller.name(), BATCH_ROWS as u64, 0);
                 instruments.count_rows("committed", BATCH_ROWS as u64);
                 instruments.ack_seconds.observe(0.01);
+                // Once when it came, once a chunk, once when it was acked.
+                for _ in 0..3 {
+                    seat.show(Progress { rows: 500, bytes: 300_000, unacked_batches: 1, ..Progress::default() });
+                }
+            }
+        }),
+    );
+    let spans = add(
+        "a batch's spans where its call is sampled",
+        None,
+        Box::new(|times| {
+            for _ in 0..times * CALLS_OF_A_BATCH {
+                let call = std::slice::from_ref(&call);
+                let attributes = |name: &'static str| vec![KeyValue::new("table", name), KeyValue::new("items", 25)];
+                let attempt = traced.tracing.shared("write attempt", call, || attributes("bench"));
+                let attempt = attempt.expect("every call is sampled");
+                let _within = attempt.scope().attach();
+                let named = || ("BatchWriteItem bench".to_owned(), attributes("bench"));
+                let outgoing = traced.tracing.outgoing(named).expect("every call is sampled");
+                outgoing.note([KeyValue::new("outcome", "ok")]);
+                outgoing.end();
+                attempt.end();
             }
         }),
     );
@@ -286,6 +342,8 @@ fn main() -> Result<(), Failure> {
         batch_nanos / 1e3,
         rows_nanos / 1e6
     )?;
+    let percent = 100.0 * nanos(spans) / rows_nanos;
+    writeln!(out, "its spans, if sampled: {:.2} µs more, {percent:.2} %", nanos(spans) / 1e3)?;
     let percent = 100.0 * (nanos(unary) + batch_nanos) / rows_nanos;
     writeln!(out, "500 rows by WriteRows: {:.2} µs, {percent:.2} %", (nanos(unary) + batch_nanos) / 1e3)?;
     writeln!(out, "opening a stream:    {:.2} µs, once", nanos(stream) / 1e3)?;

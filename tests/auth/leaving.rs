@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay::client::{ConnectOptions, OpenOptions, Token};
 use forebay::proto::v1::{self, DrainReason, write_response::Message as Answer};
 use serde_json::json;
 use tokio::time::Instant;
@@ -103,6 +104,58 @@ async fn fault_9_a_token_that_expires_drains_its_stream_and_acks_what_it_took() 
 
     let again = caller.open(open("rows")).await.map(drop).unwrap_err();
     assert_eq!(said(&again), (Code::Unauthenticated, "UNAUTHENTICATED".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_9_a_writer_whose_token_file_has_a_new_token_goes_on_without_a_gap() {
+    let key = SigningKey::ec("e1");
+    let access = format!(
+        "principals:\n  ana: {{write: [rows], admin: [rows]}}\nissuers:\n{}",
+        issuer_line("jwks_file: keys.json")
+    );
+    let bed = Bed::start(&access, &[("keys.json", key_set(&[&key]))]).await;
+    let lives_for = |seconds: i64| key.token(&with(claims("ana"), "exp", json!(in_seconds(-30 + seconds))));
+    bed.caller(&lives_for(3)).create("rows").await;
+    let file = bed.path("token");
+    std::fs::write(&file, lives_for(3)).unwrap();
+    let client = ConnectOptions::new(bed.gateway.endpoint()).token(Token::file(&file)).connect().unwrap();
+    let mut writer = client.writer(OpenOptions::new("rows")).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(4);
+    let mut batches = 0;
+    while Instant::now() < until {
+        if batches == 10 {
+            std::fs::write(&file, lives_for(600)).unwrap();
+        }
+        writer.send_rows(some_rows(&format!("row{batches}"), ROWS)).await.unwrap();
+        batches += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let receipt = writer.finish().await.unwrap();
+    assert_eq!((receipt.batches, receipt.calls), (batches, 2));
+    assert_eq!(receipt.committed_rows, batches * ROWS as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_35_a_writer_whose_key_is_revoked_says_so_and_what_was_acked_is_there() {
+    let access = |keys: &str| format!("principals:\n  ana: {{write: [rows], admin: [rows]}}\napi_keys:\n{keys}");
+    let bed = Bed::start(&access(&(key_line("old", "ana") + &key_line("new", "ana"))), &[]).await;
+    bed.caller(&api_key("new")).create("rows").await;
+    let connect = ConnectOptions::new(bed.gateway.endpoint());
+    let client = connect.token(Token::fixed(api_key("old"))).connect().unwrap();
+    let mut writer = client.writer(OpenOptions::new("rows")).await.unwrap();
+    writer.send_rows(some_rows("row", ROWS)).await.unwrap();
+    assert_eq!(writer.flush().await.unwrap().committed_rows, ROWS as u64);
+    bed.rewrite(&access(&key_line("new", "ana")));
+    let fails = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if let Err(error) = writer.send_rows(some_rows("more", 1)).await {
+                return error;
+            }
+        }
+    };
+    let error = tokio::time::timeout(Duration::from_secs(10), fails).await.unwrap();
+    assert_eq!(error.to_string(), "the credential is not accepted (UNAUTHENTICATED)");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,6 +66,15 @@ impl SigningKey {
         let mut head = json!({ "alg": format!("{algorithm:?}"), "typ": "JWT", "kid": self.id });
         header(&mut head);
         let message = unsigned(&head, claims);
+        self.signed_by(algorithm, &message)
+    }
+
+    /// A message that may be no token, with its signature.
+    pub fn signed(&self, message: &str) -> String {
+        self.signed_by(self.algorithm, message)
+    }
+
+    fn signed_by(&self, algorithm: Algorithm, message: &str) -> String {
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.encoding, algorithm).unwrap();
         format!("{message}.{signature}")
     }
