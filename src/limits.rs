@@ -245,6 +245,14 @@ pub const ACCESS_SETTLE: Duration = Duration::from_millis(100);
 pub const ACCESS_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Longest name of a principal (chosen: an e-mail address or a Kubernetes service account fits).
 pub const PRINCIPAL_MAX_BYTES: usize = 256;
+/// Sessions that the span of one attempt is linked to (chosen: a collector's own limit is 128, and more tell nothing).
+pub const ATTEMPT_LINKS_MAX: usize = 32;
+/// How long the end of a process waits for its telemetry to be exported (chosen: a collector nearby takes milliseconds).
+pub const OTLP_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Log lines of one place in the code that are shown in a window; the rest are counted (chosen: enough to see a pattern).
+pub const LOG_REPEATS_SHOWN: u32 = 20;
+/// That window (chosen: a person who watches sees the count soon).
+pub const LOG_REPEATS_WINDOW: Duration = Duration::from_secs(10);
 /// Label sets of one metric (OpenTelemetry's own default). What is beyond is counted together, as `other`.
 pub const METRIC_LABEL_SETS_MAX: usize = 2_000;
 
@@ -254,6 +262,10 @@ pub const CONNECTIONS_PER_MIB: usize = 4;
 pub const RESERVED_OPEN_FILES: usize = 256;
 /// How long a TLS handshake may take (chosen: a few round trips of a slow link).
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client whose handshake failed may take to read why (chosen: a round trip).
+pub const PARTING_TIMEOUT: Duration = Duration::from_secs(1);
+/// What is read of it meanwhile (chosen: a first request).
+pub const PARTING_MAX_BYTES: usize = 64 * 1024;
 /// TLS handshakes at once (chosen: about 40 KiB each; one more ends the oldest).
 pub const TLS_HANDSHAKES_MAX: usize = 512;
 /// How often the files of certificates are read again (chosen: as the access file; a rotation is no hurry).

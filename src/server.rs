@@ -25,6 +25,7 @@ use crate::catalog::{Catalog, CatalogError, ShardConfig};
 use crate::config::{Backend, Settings};
 use crate::edge::{self, TlsError};
 use crate::limits::{ERROR_RESETS_MAX, HEADER_LIST_MAX_BYTES, MESSAGE_MAX_BYTES, PENDING_RESETS_MAX};
+use crate::middleware::auth::jwt::{KeyFileError, Tokens, check_key_files};
 use crate::middleware::auth::{Authenticator, WatchedFile};
 use crate::middleware::unary_writes::CHECK_ROWS;
 use crate::middleware::{
@@ -41,6 +42,7 @@ use crate::read::PointReader;
 use crate::shutdown::Shutdown;
 use crate::store::dynamodb::{ConnectError, DynamoDb};
 use crate::store::embedded::{Embedded, EmbeddedError};
+use crate::store::observed::Observed;
 use crate::store::{ControlError, Store};
 use crate::telemetry::Instruments;
 
@@ -90,6 +92,9 @@ pub enum StartError {
     /// The access file cannot be read, or says what cannot be meant.
     #[error(transparent)]
     Access(#[from] AccessFileError),
+    /// A file of keys that the access file names cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// A fault of ours.
     #[error("server reflection cannot be built: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -117,6 +122,11 @@ pub struct Gateway {
 impl Gateway {
     /// Starts everything. When it returns, clients can connect.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        Self::start_with_instruments(settings, Arc::new(Instruments::new())).await
+    }
+
+    /// The same, counting with these instruments, which no other gateway has.
+    pub async fn start_with_instruments(settings: Settings, instruments: Arc<Instruments>) -> Result<Self, StartError> {
         // The access file and the ports first: nothing is created when it is wrong, or they are taken.
         let access = open_access(&settings)?;
         let ports = Ports::bind(&settings).await?;
@@ -133,14 +143,17 @@ impl Gateway {
         };
         let dynamodb = DynamoDb::connect(&store_config).await?;
         dynamodb.check_access(&control_table(&settings)).await?;
-        Self::serve(settings, access, ports, Arc::new(dynamodb), embedded).await
+        let store = Observed::new(Arc::new(dynamodb.clone()), Arc::clone(&instruments), Some(dynamodb.server()));
+        Self::serve(settings, access, ports, Arc::new(store), embedded, instruments).await
     }
 
     /// Starts everything but the store, which is given: `settings` does not choose one.
     pub async fn start_with_store(settings: Settings, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let access = open_access(&settings)?;
         let ports = Ports::bind(&settings).await?;
-        Self::serve(settings, access, ports, store, None).await
+        let instruments = Arc::new(Instruments::new());
+        let store = Observed::new(store, Arc::clone(&instruments), None);
+        Self::serve(settings, access, ports, Arc::new(store), None, instruments).await
     }
 
     async fn serve(
@@ -149,6 +162,7 @@ impl Gateway {
         ports: Ports,
         store: Arc<dyn Store>,
         embedded: Option<Embedded>,
+        instruments: Arc<Instruments>,
     ) -> Result<Self, StartError> {
         let Ports { listener, address, admin: admin_listener, tls } = ports;
         let has_tls = tls.is_some();
@@ -156,7 +170,6 @@ impl Gateway {
             tracing::warn!("no TLS on {address}: what clients send, their tokens too, can be read on the way");
         }
         let control_table = control_table(&settings);
-        let instruments = Arc::new(Instruments::new());
         let shutdown = Shutdown::new(settings.drain_for);
         let policy = access.as_ref().map(WatchedFile::policy);
         let auth = authentication(&settings, access, address, &instruments, &shutdown);
@@ -226,7 +239,7 @@ impl Gateway {
             .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .layer(TraceLayer)
+            .layer(TraceLayer::new(Arc::clone(&instruments)))
             .layer(auth)
             .layer(StreamOpenLayer::new(quotas, status::quota_used_up, Arc::clone(&instruments)))
             .layer(LoadShedLayer::new(settings.max_calls, status::overloaded, Arc::clone(&instruments)))
@@ -370,8 +383,11 @@ impl Ports {
 }
 
 /// The access file, if there is one.
-fn open_access(settings: &Settings) -> Result<Option<WatchedFile>, AccessFileError> {
-    settings.access.as_ref().map(|access| WatchedFile::open(access.file.clone())).transpose()
+fn open_access(settings: &Settings) -> Result<Option<WatchedFile>, StartError> {
+    let Some(access) = &settings.access else { return Ok(None) };
+    let file = WatchedFile::open(access.file.clone())?;
+    check_key_files(&file.policy().borrow())?;
+    Ok(Some(file))
 }
 
 /// Who is let in: whom the access file names, from now on watched; without one, everybody.
@@ -390,7 +406,8 @@ fn authentication(
         }
         return AuthLayer::open();
     };
-    let authenticator = Authenticator::new(file.policy(), None);
+    let tokens = Tokens::start(file.policy(), access.keys, shutdown.token());
+    let authenticator = Authenticator::new(file.policy(), Some(tokens));
     tokio::spawn(file.watch(access.reload_interval, Arc::clone(instruments), shutdown.token()));
     AuthLayer::new(authenticator, status::credential_refused, Arc::clone(instruments))
 }

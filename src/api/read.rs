@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use opentelemetry::KeyValue;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 
@@ -31,6 +32,7 @@ use crate::read::{
 };
 use crate::schema::sharding::Sharding;
 use crate::store::ReadError;
+use crate::telemetry::spans::note_current;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -95,6 +97,7 @@ impl ReadService for ReadApi {
     async fn get_row(&self, request: Request<v1::GetRowRequest>) -> Result<Response<v1::GetRowResponse>, Status> {
         let (caller, deadline, request) = accept(request)?;
         let options = options(request.consistency, deadline)?;
+        note_current(|| vec![KeyValue::new("forebay.table", request.table.clone())]);
         let table = self.table(&caller, &request.table, deadline).await?;
         let decoder = decoder("columns", &table, &request.columns)?;
         let key = request.key.ok_or_else(|| FieldError::new("key", "is missing"))?;
@@ -124,6 +127,8 @@ impl ReadService for ReadApi {
         let (caller, deadline, request) = accept(request)?;
         let options = options(request.consistency, deadline)?;
         let keys: usize = request.requests.iter().map(|request| request.keys.len()).sum();
+        // At most a thousand, or it is refused below.
+        note_current(|| vec![KeyValue::new("forebay.keys", keys as i64)]);
         if keys > READ_MAX_KEYS || request.requests.len() > READ_MAX_KEYS {
             let tables = request.requests.len();
             let message = format!("{keys} keys of {tables} tables; at most {READ_MAX_KEYS} keys are allowed in a call");
@@ -197,6 +202,7 @@ impl ReadService for ReadApi {
         let (caller, deadline, request) = accept(request)?;
         let strong = strong(request.consistency)?;
         let order: SortOrder = convert::choice("order", request.order)?;
+        note_current(|| vec![KeyValue::new("forebay.table", request.table.clone())]);
         let table = self.table(&caller, &request.table, deadline).await?;
         let attributes = decoder("columns", &table, &request.columns)?.attributes().clone();
         let partition = request.partition.ok_or_else(|| FieldError::new("partition", "is missing"))?;

@@ -5,21 +5,26 @@
 //!
 //! Caller: `main.rs`. A subcommand is an `Args` struct and a `run` that returns an [`Exit`] or a [`CliError`].
 
+use std::future::Future;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use opentelemetry::trace::{FutureExt as _, SpanKind};
 use tonic::Code;
 
 use crate::client::{Client, ClientError, ConnectOptions, Token};
+use crate::limits::OTLP_CLOSE_TIMEOUT;
+use crate::telemetry::otlp::{self, Otlp};
 
 mod bench;
 mod check;
 mod completions;
 mod demo;
 mod get;
+mod keys;
 mod load;
 mod serve;
 mod simulate;
@@ -113,6 +118,8 @@ pub enum Command {
     Get(get::GetArgs),
     /// Create, show, list and drop tables
     Tables(tables::TablesArgs),
+    /// Make API keys, and list those of an access file
+    Keys(keys::KeysArgs),
     /// Make load and measure it
     Bench(bench::BenchArgs),
     /// Simulate what a job will do to a table, on virtual time; nothing is written
@@ -121,6 +128,20 @@ pub enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
+}
+
+impl Command {
+    /// The name of a client command's span; none for commands that call no gateway.
+    fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Load(_) => Some("forebay load"),
+            Self::Check(_) => Some("forebay check"),
+            Self::Get(_) => Some("forebay get"),
+            Self::Tables(_) => Some("forebay tables"),
+            Self::Bench(_) => Some("forebay bench"),
+            Self::Demo(_) | Self::Keys(_) | Self::Simulate(_) | Self::Serve(_) | Self::Completions(_) => None,
+        }
+    }
 }
 
 /// How client commands reach the gateway.
@@ -203,6 +224,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
     match command {
         // It sizes its run-time by its own configuration.
         Command::Serve(args) => args.run(),
+        Command::Keys(args) => keys::run(args),
         // Its run-times have clocks of their own.
         Command::Simulate(args) => args.run(),
         command => run_on_all_cores(command),
@@ -212,7 +234,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
 fn run_on_all_cores(command: Command) -> Result<Exit, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::usage(format!("cannot start the run-time: {error}")))?;
-    let exit = runtime.block_on(async {
+    let exit = runtime.block_on(traced(command.name(), async {
         match command {
             Command::Demo(args) => demo::run(args).await,
             Command::Load(args) => load::run(args).await,
@@ -221,11 +243,37 @@ fn run_on_all_cores(command: Command) -> Result<Exit, CliError> {
             Command::Tables(args) => tables::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Serve(_) | Command::Simulate(_) => unreachable!("they have run-times of their own"),
+            Command::Keys(_) => unreachable!("it needs none"),
             Command::Completions(args) => completions::run(&args, &mut Cli::command()),
         }
-    });
+    }));
     // A reader that waits for standard input would hold the process until somebody types.
     runtime.shutdown_background();
+    exit
+}
+
+/// Runs a client command beneath a span, where the environment asks for traces.
+async fn traced(
+    name: Option<&'static str>,
+    command: impl Future<Output = Result<Exit, CliError>>,
+) -> Result<Exit, CliError> {
+    let Some(name) = name else { return command.await };
+    let tracing = Otlp::from_env().and_then(Otlp::client_tracing);
+    let tracing = tracing.map_err(|error| CliError::usage(error.to_string()))?;
+    let Some(span) = tracing.root(name, SpanKind::Client) else { return command.await };
+    let exit = command.with_context(span.scope()).await;
+    if let Err(error) = &exit {
+        span.fail(match error.exit {
+            Exit::Ok | Exit::Rejected => "rejected",
+            Exit::Usage => "usage",
+            Exit::NotFound => "not_found",
+            Exit::Gateway => "gateway",
+        });
+    }
+    span.end();
+    if let Err(error) = otlp::close_tracing(tracing, OTLP_CLOSE_TIMEOUT).await {
+        note(&error.to_string());
+    }
     exit
 }
 

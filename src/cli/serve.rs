@@ -2,10 +2,13 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::config::{Backend, Config, ConfigError, EmbeddedChoice, Settings, TlsConfig};
+use crate::limits::OTLP_CLOSE_TIMEOUT;
 use crate::server::Gateway;
-use crate::telemetry::logging::{self, LogFormat};
+use crate::telemetry::logging::{self, LogFormat, LogRepeats};
+use crate::telemetry::otlp::{self, Otlp, OtlpError};
 
 use super::{CliError, Exit};
 
@@ -125,7 +128,8 @@ impl ServeArgs {
             write!(std::io::stdout().lock(), "{text}")?;
             return Ok(Exit::Ok);
         }
-        logging::init(&settings.log, settings.log_format).map_err(|error| CliError::usage(error.to_string()))?;
+        let repeats = logging::init(&settings.log, settings.log_format);
+        let repeats = repeats.map_err(|error| CliError::usage(error.to_string()))?;
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         if let Some(threads) = settings.worker_threads {
             runtime.worker_threads(threads);
@@ -134,17 +138,21 @@ impl ServeArgs {
             .enable_all()
             .build()
             .map_err(|error| CliError::usage(format!("the runtime cannot be started: {error}")))?;
-        runtime.block_on(serve(settings))
+        runtime.block_on(serve(settings, repeats))
     }
 }
 
 /// Signals closer than this are one.
 const SAME_SIGNAL: std::time::Duration = std::time::Duration::from_secs(1);
 
-async fn serve(settings: Settings) -> Result<Exit, CliError> {
+async fn serve(settings: Settings, repeats: LogRepeats) -> Result<Exit, CliError> {
     let backend = settings.backend.clone();
     let signals = Signals::listen()?;
-    let gateway = Gateway::start(settings).await.map_err(|error| CliError::usage(error.to_string()))?;
+    let usage = |error: OtlpError| CliError::usage(error.to_string());
+    let instruments = Arc::new(Otlp::from_env().and_then(Otlp::instruments).map_err(usage)?);
+    let gateway = Gateway::start_with_instruments(settings, Arc::clone(&instruments))
+        .await
+        .map_err(|error| CliError::usage(error.to_string()))?;
     let place = match backend {
         Backend::Embedded(None) => "the embedded store, in memory".to_owned(),
         Backend::Embedded(Some(folder)) => format!("the embedded store in {}", folder.display()),
@@ -154,6 +162,8 @@ async fn serve(settings: Settings) -> Result<Exit, CliError> {
         Some(admin) => tracing::info!("serving gRPC on {}, the side port on {admin}, over {place}", gateway.address()),
         None => tracing::info!("serving gRPC on {}, over {place}", gateway.address()),
     }
+    repeats.begin();
+    tokio::spawn(repeats.tell());
     let failed = tokio::select! {
         name = signals.first() => {
             tracing::info!("{name}: draining");
@@ -175,7 +185,13 @@ async fn serve(settings: Settings) -> Result<Exit, CliError> {
         }
     };
     tokio::select! {
-        clean = gateway.shutdown() => tracing::info!(clean, "stopped"),
+        clean = async {
+            let clean = gateway.shutdown().await;
+            if let Err(error) = otlp::close(&instruments, OTLP_CLOSE_TIMEOUT).await {
+                tracing::warn!("{error}");
+            }
+            clean
+        } => tracing::info!(clean, "stopped"),
         name = impatient => tracing::warn!("{name} again: stopping at once"),
     }
     if failed {

@@ -13,6 +13,7 @@ use super::tables::Tables;
 use super::token::Bearer;
 use super::writer::{OpenOptions, Writer};
 use crate::limits::{CLIENT_CALL_ATTEMPTS, CLIENT_CALL_TIMEOUT};
+use crate::telemetry::spans;
 
 /// A gateway. Cheap to clone; clones share one connection.
 #[derive(Debug, Clone)]
@@ -99,6 +100,7 @@ impl Client {
             let left = until.saturating_duration_since(tokio::time::Instant::now());
             let mut request = Request::new(message.clone());
             request.set_timeout(left);
+            spans::inject(request.metadata_mut().as_mut());
             self.authorize(&mut request);
             let answer = match tokio::time::timeout(left, call(self.channel(), request)).await {
                 Ok(answer) => answer,

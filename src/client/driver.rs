@@ -23,6 +23,7 @@ use crate::limits::{CLIENT_TRAILER_TIMEOUT, MESSAGE_MAX_BYTES, OPEN_TIMEOUT};
 use crate::proto::v1::write_request::Message as Ask;
 use crate::proto::v1::write_response::Message as Answer;
 use crate::proto::v1::{self, WriteRequest, WriteResponse};
+use crate::telemetry::spans;
 
 /// What the caller wants.
 #[derive(Debug)]
@@ -409,6 +410,7 @@ async fn open_call(client: &Client, open: v1::Open, channel: Channel) -> Result<
     // The channel is new and holds one message.
     requests.send(first).await.map_err(|_| protocol("the request stream closed at once"))?;
     let mut request = Request::new(ReceiverStream::new(receiver));
+    spans::inject(request.metadata_mut().as_mut());
     client.authorize(&mut request);
     let path = PathAndQuery::from_static(WRITE_PATH);
     let response = grpc.streaming(request, path, WriteCodec).await.map_err(|status| client.error(&status))?;

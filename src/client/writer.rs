@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use opentelemetry::trace::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -228,12 +229,14 @@ impl Writer {
         let resend_for = if resend { retry_for } else { Duration::ZERO };
         let patience = Patience { open_for, retry_for, resend_for };
         let driver = Driver::new(client.clone(), open, receiver, observer, failure.clone(), patience);
-        tokio::spawn(async move {
+        let running = async move {
             tokio::select! {
                 () = driver.run(opened_to) => {}
                 _ = dropped => {}
             }
-        });
+        };
+        // Its calls belong to the trace of whoever opens the writer.
+        tokio::spawn(running.with_current_context());
         let opened: v1::Opened = opened.await.map_err(|_| failure.get())?;
         let limits = opened.limits.unwrap_or(v1::Limits {
             max_message_bytes: MESSAGE_MAX_BYTES as u64,

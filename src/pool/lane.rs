@@ -21,9 +21,10 @@ use super::retry::RetryConfig;
 use super::slices::{Slices, Standings};
 use super::{PoolTable, Slice};
 use crate::store::{BatchWrite, OneWrite, SequenceRule, Store, TransactWrite, WriteDone, WriteError};
-use crate::telemetry::Instruments;
+use crate::telemetry::{Instruments, Span};
 
 mod settle;
+mod spans;
 
 /// What a lane is told.
 #[derive(Debug)]
@@ -127,6 +128,7 @@ struct Running {
     items: usize,
     bytes: usize,
     permit: Permit,
+    span: Option<Span>,
 }
 
 #[derive(Debug)]
@@ -322,16 +324,18 @@ impl Lane {
     ) {
         let store = Arc::clone(&self.config.store);
         let name = Arc::clone(&table);
+        let span = self.attempt_span(&table, &taken);
+        let scope = span.as_ref().map(Span::scope);
         let (what, items, bytes, handle) = match taken {
             Taken::Attempt(Attempt { slots, call, units, bytes }) => {
                 permit.takes(units);
                 let items = slots.len();
-                let handle = self.attempts.spawn(async move {
+                let handle = self.attempts.spawn(spans::within(scope, async move {
                     match call {
                         Call::Batch(items) => store.batch_write(BatchWrite { table, items }).await,
                         Call::One(item) => store.write_one(OneWrite { table, item, sequence }).await,
                     }
-                });
+                }));
                 (What::Keys(slots), items, bytes, handle)
             }
             Taken::Group(group) => {
@@ -348,13 +352,14 @@ impl Lane {
                 let (items, token) = (group.items().to_vec(), Arc::clone(group.token()));
                 let count = items.len();
                 let request = TransactWrite { table, items, sequence, token };
-                let handle = self.attempts.spawn(async move { store.transact_write(request).await });
+                let call = async move { store.transact_write(request).await };
+                let handle = self.attempts.spawn(spans::within(scope, call));
                 (What::Group(group), count, bytes, handle)
             }
         };
         self.config.instruments.attempts_in_flight.inc();
         self.config.instruments.attempt_items.observe(items as f64);
-        let running = Running { table: name, what, started: now, items, bytes, permit };
+        let running = Running { table: name, what, started: now, items, bytes, permit, span };
         self.running.insert(handle.id(), running);
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
+use opentelemetry::trace::SpanContext;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -63,19 +64,36 @@ pub struct SessionLink {
     cancelled: AtomicBool,
     trouble: AtomicU8,
     events: mpsc::UnboundedSender<SessionEvent>,
+    /// The span of its call, where that is traced; boxed, because most are not.
+    span: Option<Box<SpanContext>>,
 }
 
 impl SessionLink {
     /// A link and the session's end of it. The rows of a `bulk` session let others of their table go first.
     pub fn new(id: u64, bulk: bool) -> (Arc<Self>, mpsc::UnboundedReceiver<SessionEvent>) {
+        Self::traced(id, bulk, None)
+    }
+
+    /// The same, of a call with this span: attempts on its rows are linked to it.
+    pub fn traced(
+        id: u64,
+        bulk: bool,
+        span: Option<SpanContext>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<SessionEvent>) {
         let (events, receiver) = mpsc::unbounded_channel();
         let trouble = AtomicU8::new(Trouble::None as u8);
-        (Arc::new(Self { id, bulk, cancelled: AtomicBool::new(false), trouble, events }), receiver)
+        let (cancelled, span) = (AtomicBool::new(false), span.map(Box::new));
+        (Arc::new(Self { id, bulk, cancelled, trouble, events, span }), receiver)
     }
 
     /// Names the session within the process.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The span of its call, where that is traced.
+    pub fn span(&self) -> Option<&SpanContext> {
+        self.span.as_deref()
     }
 
     /// Whether its rows let others go first.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::memory::MemoryPermit;
-use super::outcome::{BatchTotals, Owed, RowFate, Trouble};
+use super::outcome::{BatchTotals, Owed, RowFate, SessionLink, Trouble};
 use super::queue::{Part, Report, Standing};
 use crate::telemetry::Instruments;
 
@@ -73,6 +73,11 @@ impl Slices {
     /// Rows of slices that are not reported yet.
     pub(super) fn open_rows(&self) -> i64 {
         self.slices.iter().map(|(_, slice)| i64::from(slice.owed.rows())).sum()
+    }
+
+    /// Whose rows a slice has.
+    pub(super) fn session(&self, slice: usize) -> &SessionLink {
+        self.slices[slice].owed.session()
     }
 
     /// Tells the sessions with rows for a table what keeps them waiting.

@@ -8,6 +8,7 @@
 pub mod dynamodb;
 pub mod embedded;
 pub mod members;
+pub mod observed;
 
 use std::future::Future;
 use std::pin::Pin;

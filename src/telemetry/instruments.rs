@@ -5,7 +5,9 @@
 //! text, and which may have further readers. docs/telemetry.md lists every metric; a test compares.
 
 use std::fmt;
+use std::sync::Arc;
 
+use opentelemetry::InstrumentationScope;
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
@@ -20,13 +22,23 @@ use super::labels::labels;
 use super::metric::{Counter, FloatCounter, FloatGauge, Gauge};
 use super::register::{Description, Register};
 use super::session_board::SessionBoard;
+use super::spans::Tracing;
 
-/// The name under which the gateway's spans and metrics are made.
-pub const SCOPE: &str = "forebay";
+/// Under which name the gateway's spans and metrics are made, and which version of OpenTelemetry's conventions names them.
+pub(super) fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder("forebay")
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .with_schema_url("https://opentelemetry.io/schemas/1.45.0")
+        .build()
+}
 
 /// Bounds of the gateway's own durations: 0.5 ms, doubled 15 times.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384];
+/// Bounds of a call's duration, as the conventions for RPC advise.
+const RPC_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// Bounds of a DynamoDB call's duration, as the conventions for databases advise.
+const DB_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 /// Bounds of an attempt's items: DynamoDB takes 25.
 const ITEMS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 24.0, 25.0];
 
@@ -81,6 +93,32 @@ labels! {
         /// The reason.
         pub reason: &'static str,
     }
+
+    /// A call, as the conventions for RPC name its labels.
+    pub struct RpcLabel {
+        /// The status, where it is the server's failure.
+        pub error: Option<&'static str> = "error.type",
+        /// `forebay.v1.IngestService/Write`; `_OTHER` where there is no such method.
+        pub method: &'static str = "rpc.method",
+        /// `OK`, `NOT_FOUND`, ...
+        pub status: &'static str = "rpc.response.status_code",
+        /// `grpc`.
+        pub system: &'static str = "rpc.system.name",
+    }
+
+    /// A DynamoDB call, as the conventions for databases name its labels.
+    pub struct DbLabel {
+        /// The DynamoDB table, where it is one.
+        pub table: Option<Arc<str>> = "db.collection.name",
+        /// `BatchWriteItem`, ...
+        pub operation: &'static str = "db.operation.name",
+        /// `aws.dynamodb`.
+        pub system: &'static str = "db.system.name",
+        /// `throttled`, `unreachable`, ...
+        pub error: Option<&'static str> = "error.type",
+        /// DynamoDB's host.
+        pub server: Option<Arc<str>> = "server.address",
+    }
 }
 
 /// The instruments.
@@ -88,6 +126,10 @@ pub struct Instruments {
     registry: Registry,
     provider: SdkMeterProvider,
     described: Vec<Description>,
+    /// Whether there are readers or spans that leave the process.
+    exports: bool,
+    /// Makes spans, or none.
+    pub tracing: Tracing,
     /// Write sessions that are open.
     pub sessions: Gauge,
     /// Write sessions opened.
@@ -152,6 +194,10 @@ pub struct Instruments {
     pub rate_limited_seconds: Family<PrincipalLabel, FloatCounter>,
     /// Calls that were refused because of a rate limit, by principal.
     pub rate_limited_calls: Family<PrincipalLabel, Counter>,
+    /// Seconds of calls, from the first byte to the last.
+    pub rpc_calls: Family<RpcLabel, Histogram>,
+    /// Seconds of reads and writes of DynamoDB.
+    pub db_operations: Family<DbLabel, Histogram>,
     /// Rejected rows by reason.
     pub rejects: Family<ReasonLabel, Counter>,
     /// Write sessions, one by one.
@@ -175,11 +221,12 @@ impl Default for Instruments {
 impl Instruments {
     /// All instruments at zero, read as Prometheus text only.
     pub fn new() -> Self {
-        Self::with_readers(SdkMeterProvider::builder().with_resource(Resource::builder_empty().build()))
+        let builder = SdkMeterProvider::builder().with_resource(Resource::builder_empty().build());
+        Self { exports: false, ..Self::exporting(builder, Tracing::off()) }
     }
 
-    /// All instruments at zero, with readers beside the one for Prometheus text.
-    pub fn with_readers(builder: MeterProviderBuilder) -> Self {
+    /// All instruments at zero, with readers beside the one for Prometheus text, and spans.
+    pub fn exporting(builder: MeterProviderBuilder, tracing: Tracing) -> Self {
         let registry = Registry::new();
         let text = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
@@ -192,11 +239,13 @@ impl Instruments {
             Err(error) => unreachable!("a new registry has no metric that one more could be mistaken for: {error}"),
         };
         let provider = builder.build();
-        let mut r = Register::new(provider.meter(SCOPE));
+        let mut r = Register::new(provider.meter_with_scope(scope()));
         let mut instruments = Self {
             registry,
             provider,
             described: Vec::new(),
+            exports: true,
+            tracing,
             sessions: r.one("forebay.write_sessions", "{session}", "Write sessions that are open"),
             sessions_opened: r.one("forebay.write_sessions_opened", "{session}", "Write sessions opened"),
             reserved_bytes: r.one(
@@ -287,6 +336,18 @@ impl Instruments {
                 "{call}",
                 "Calls refused because of a rate limit, by principal",
             ),
+            rpc_calls: r.histograms(
+                "rpc.server.call.duration",
+                "s",
+                "Duration of an incoming call, to the end of its stream",
+                RPC_SECONDS,
+            ),
+            db_operations: r.histograms(
+                "db.client.operation.duration",
+                "s",
+                "Duration of a DynamoDB read or write, with its retries",
+                DB_SECONDS,
+            ),
             rejects: r.family("forebay.rejected_rows", "{row}", "Rejected rows by reason"),
             session_board: SessionBoard::default(),
             hot_keys: HotKeyBoard::default(),
@@ -348,10 +409,16 @@ impl Instruments {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// Gives the readers beside Prometheus what there is, and ends them. Blocks, at the longest for the time that the
-    /// exporters have for one export.
-    pub fn shutdown(&self) -> Result<(), OTelSdkError> {
-        self.provider.shutdown()
+    /// Whether anything is exported beside Prometheus text.
+    pub fn exports(&self) -> bool {
+        self.exports
+    }
+
+    /// Exports what there is, and ends. Blocks, for as long as an exporter takes.
+    pub(super) fn shutdown(&self) -> Result<(), OTelSdkError> {
+        // The one must not keep the other from its end.
+        let (spans, metrics) = (self.tracing.shutdown(), self.provider.shutdown());
+        spans.and(metrics)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use opentelemetry::{KeyValue, Value};
 
@@ -36,6 +37,16 @@ impl LabelValue for String {
 
     fn other() -> Self {
         OTHER.to_owned()
+    }
+}
+
+impl LabelValue for Option<Arc<str>> {
+    fn value(&self) -> Option<Value> {
+        self.clone().map(Value::from)
+    }
+
+    fn other() -> Self {
+        Some(OTHER.into())
     }
 }
 

@@ -135,7 +135,6 @@ impl Register {
     }
 
     /// A distribution with labels.
-    #[allow(dead_code, reason = "the calls' durations come next")]
     pub(super) fn histograms<L: Labels>(
         &mut self,
         name: &'static str,

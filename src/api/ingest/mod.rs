@@ -39,7 +39,7 @@ use crate::proto::server::{WriteRequest, WriteRowsRequest};
 use crate::proto::v1;
 use crate::quota::Quotas;
 use crate::shutdown::Shutdown;
-use crate::telemetry::Instruments;
+use crate::telemetry::{Instruments, Span};
 
 pub use responses::ResponseStream;
 
@@ -126,6 +126,7 @@ impl IngestService for IngestApi {
         let spread = |age: Duration| age.mul_f64(0.9 + 0.2 * fastrand::f64());
         let call = session::Call {
             caller: Caller::of(request.extensions()),
+            span: request.extensions().get::<Span>().cloned(),
             deadline: call_deadline(request.metadata())?,
             connection_age: self.0.max_connection_age.map(|age| now + spread(age)),
         };
@@ -141,6 +142,7 @@ impl IngestService for IngestApi {
     async fn write_rows(&self, request: Request<WriteRowsRequest>) -> Result<Response<v1::WriteRowsResponse>, Status> {
         let deadline = call_deadline(request.metadata())?;
         let caller = Caller::of(request.extensions());
-        unary::write_rows(&self.0, request.into_inner(), deadline, &caller).await.map(Response::new)
+        let span = request.extensions().get::<Span>().cloned();
+        unary::write_rows(&self.0, request.into_inner(), deadline, (&caller, span)).await.map(Response::new)
     }
 }

@@ -8,6 +8,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use opentelemetry::KeyValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
@@ -36,6 +37,7 @@ use crate::proto::server::write_request::Message as Request;
 use crate::proto::server::{Batch, WriteRequest};
 use crate::proto::v1;
 use crate::proto::v1::write_response::Message as Response;
+use crate::telemetry::Span;
 use crate::telemetry::session_board::Seat;
 
 /// Barriers that may wait for acks before the session reads no more: a batch's window has room for fewer.
@@ -91,6 +93,8 @@ async fn open_in_time(
 pub(super) struct Call {
     /// Who writes.
     pub(super) caller: Caller,
+    /// Its span, where it is traced.
+    pub(super) span: Option<Span>,
     /// `grpc-timeout`.
     pub(super) deadline: Option<Instant>,
     /// When the client should move to a new connection.
@@ -161,7 +165,7 @@ impl Session {
         let schema_changes = ingest.catalog.changes();
         let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed(), &call.caller).await?;
         let epoch = opened.claim_epoch(&ingest.catalog).await?;
-        let (link, events) = SessionLink::new(id, opened.bulk);
+        let (link, events) = SessionLink::traced(id, opened.bulk, call.span.as_ref().map(Span::context));
         let announced_version = opened.table.version;
         let name = format!("{:08x}-{id}", ingest.pool.hash_seed() as u32);
         tracing::info!(
@@ -171,6 +175,12 @@ impl Session {
             producer = opened.producer_id,
             "write session opened"
         );
+        if let Some(span) = &call.span {
+            span.note([
+                KeyValue::new("forebay.session_id", name.clone()),
+                KeyValue::new("forebay.table", opened.table.def.name.clone()),
+            ]);
+        }
         ingest.instruments.sessions.inc();
         ingest.instruments.sessions_opened.inc();
         let board = &ingest.instruments.session_board;
@@ -262,6 +272,7 @@ impl Session {
                     };
                 }
                 Ok(()) => {
+                    // A batch that waits for its principal's rate is not taken: whoever comes next sends it again.
                     if let Some(status) = self.leave.status() {
                         return End::Status(status);
                     }
@@ -542,6 +553,14 @@ impl Session {
             rejected = totals.rejected,
             "write session {how}"
         );
+        if let Some(span) = &self.call.span {
+            let count = |key, count| KeyValue::new(key, i64::try_from(count).unwrap_or(i64::MAX));
+            span.note([
+                count("forebay.batches", totals.batches),
+                count("forebay.rows", totals.rows),
+                count("forebay.rejected", totals.rejected),
+            ]);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use opentelemetry::KeyValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
@@ -22,6 +23,8 @@ use crate::proto::server::WriteRowsRequest;
 use crate::proto::server::write_rows_request::Payload as WirePayload;
 use crate::proto::v1;
 use crate::quota::Cost;
+use crate::telemetry::Span;
+use crate::telemetry::spans::note_current;
 
 /// Cancels what waits when the call ends early: the future may be dropped at any point.
 struct Guard<'a> {
@@ -43,7 +46,7 @@ pub(super) async fn write_rows(
     ingest: &Ingest,
     request: WriteRowsRequest,
     deadline: Option<Instant>,
-    caller: &Caller,
+    (caller, span): (&Caller, Option<Span>),
 ) -> Result<v1::WriteRowsResponse, Status> {
     if ingest.shutdown.is_draining() {
         return Err(shutting_down());
@@ -72,7 +75,10 @@ pub(super) async fn write_rows(
         // How much a transaction may carry is a matter of true sizes.
         opened.plan.measure();
     }
-    let (link, events) = SessionLink::new(ingest.next_session_id(), opened.bulk);
+    if let Some(span) = &span {
+        span.note([KeyValue::new("forebay.table", opened.table.def.name.clone())]);
+    }
+    let (link, events) = SessionLink::traced(ingest.next_session_id(), opened.bulk, span.as_ref().map(Span::context));
     tokio::select! {
         written = write(ingest, &opened, (payload, is_atomic), (Arc::clone(&link), events), caller) => written,
         () = until(deadline) => Err(deadline_passed()),
@@ -126,6 +132,12 @@ async fn write(
     opened.count_coercions(&ingest.instruments, ledger.coercions());
     ingest.instruments.batches.inc();
     ingest.instruments.count_rejects(rejects.iter().map(|row| row.reject.reason.label()));
+    // The call's span is the current one: this runs within the call.
+    note_current(|| {
+        // At most a thousand.
+        let count = |key, count| KeyValue::new(key, count as i64);
+        vec![count("forebay.rows", rows.len() + rejects.len()), count("forebay.rejected", rejects.len())]
+    });
     let ticket = Arc::clone(encoding.ticket());
     drop(encoding);
     ticket.reject(rejects);

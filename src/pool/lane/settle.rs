@@ -58,6 +58,7 @@ impl Lane {
         };
         let mut verdict = Verdict::of(result, slots.len(), alone);
         self.config.instruments.attempts.get_or_create(&OutcomeLabel { outcome: verdict.label }).inc();
+        running.end_span(verdict.label, result);
         let throttled: SmallVec<[u64; 25]> =
             verdict.throttled.iter().map(|&position| table.queue.partition_hash(slots[position])).collect();
         let answer = match verdict.table {
@@ -134,6 +135,7 @@ impl Lane {
         table.in_flight -= 1;
         let (label, state) = transaction_verdict(result);
         self.config.instruments.attempts.get_or_create(&OutcomeLabel { outcome: label }).inc();
+        running.end_span(label, result);
         if result.is_ok() {
             // A transaction writes each item twice.
             let written =

@@ -30,6 +30,7 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, Region};
 use aws_sdk_dynamodb::config::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
 
+use super::observed::ServerAddress;
 use super::{
     BatchGetDone, BatchWrite, ControlError, ControlRecord, GetKeys, Item, OneWrite, QueryPage, QueryRange, ReadError,
     Store, StoreConfig, StoreFuture, TableDescription, TransactWrite, WriteDone, WriteError,
@@ -65,6 +66,8 @@ pub struct DynamoDb {
     control: Client,
     /// Where it is, for people.
     place: Arc<str>,
+    /// Where it is, for traces.
+    server: ServerAddress,
 }
 
 impl DynamoDb {
@@ -100,15 +103,16 @@ impl DynamoDb {
             }
             (None, None) => return Err(ConnectError::NoRegion),
         };
+        let server = server_address(loaded.endpoint_url(), region.as_ref());
         let place = match loaded.endpoint_url() {
             Some(endpoint) => format!("the endpoint {endpoint}"),
             None => format!("DynamoDB in {region}"),
         };
         let shared = Builder::from(&loaded).http_client(http::client(loaded.endpoint_url()));
-        Ok(Self::from_builder(shared, config, place))
+        Ok(Self::from_builder(shared, config, (place, server)))
     }
 
-    fn from_builder(shared: Builder, config: &StoreConfig, place: String) -> Self {
+    fn from_builder(shared: Builder, config: &StoreConfig, (place, server): (String, ServerAddress)) -> Self {
         let connect = |attempt| TimeoutConfig::builder().connect_timeout(STORE_CONNECT_TIMEOUT.min(attempt));
         let no_stall_check = StalledStreamProtectionConfig::disabled();
         let attempt_timeout = config.write_attempt_timeout;
@@ -147,7 +151,13 @@ impl DynamoDb {
             read: Client::from_conf(read.build()),
             control: Client::from_conf(control.build()),
             place: place.into(),
+            server,
         }
+    }
+
+    /// Where its calls go.
+    pub fn server(&self) -> ServerAddress {
+        self.server.clone()
     }
 
     /// Makes one cheap call, so that missing credentials or a wrong endpoint are found before anything is served. It
@@ -160,6 +170,15 @@ impl DynamoDb {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The host that calls go to: the endpoint's, or the region's own.
+fn server_address(endpoint: Option<&str>, region: &str) -> ServerAddress {
+    let uri = endpoint.and_then(|endpoint| endpoint.parse::<::http::Uri>().ok());
+    match uri.as_ref().and_then(::http::Uri::authority) {
+        Some(authority) => ServerAddress { host: authority.host().into(), port: authority.port_u16() },
+        None => ServerAddress { host: format!("dynamodb.{region}.amazonaws.com").into(), port: None },
     }
 }
 

@@ -362,7 +362,8 @@ async fn missing_credentials_are_named_before_anything_is_sent() {
         .region(Region::from_static(LOCAL_REGION))
         .endpoint_url(&server.endpoint)
         .credentials_provider(NoCredentials);
-    let store = DynamoDb::from_builder(builder, &config(&server.endpoint), "the test".to_owned());
+    let place = ("the test".to_owned(), super::server_address(Some(&server.endpoint), LOCAL_REGION));
+    let store = DynamoDb::from_builder(builder, &config(&server.endpoint), place);
     let error = store.check_access("catalog").await.unwrap_err();
     assert!(matches!(error, ControlError::Access { .. }), "{error:?}");
     assert!(error.to_string().contains("no AWS credentials were found"), "{error}");
@@ -449,4 +450,14 @@ fn neither_rows_nor_secrets_are_in_what_is_logged() {
     let item = put(r#""id":{"S":"private"}"#, "");
     let logged = format!("{config:?} {item:?} {:?}", three_items());
     assert!(!logged.contains("secret") && !logged.contains("private") && !logged.contains("1.50"), "{logged}");
+}
+
+#[test]
+fn traces_say_which_host_is_asked() {
+    let of = |endpoint| super::server_address(endpoint, "eu-west-1");
+    assert_eq!(&*of(None).host, "dynamodb.eu-west-1.amazonaws.com");
+    assert_eq!(
+        (&*of(Some("http://127.0.0.1:8000")).host, of(Some("http://127.0.0.1:8000")).port),
+        ("127.0.0.1", Some(8000))
+    );
 }

@@ -114,7 +114,7 @@ impl Source {
         let changed = match fetched {
             Ok(good) => {
                 let ignored = good.keys.ignored;
-                let changed = cache.end(Some(good));
+                let changed = cache.end(Some(good), Instant::now());
                 if changed || had_failed {
                     tracing::info!(issuer, ignored_keys = ignored, "the keys of an issuer of tokens were read");
                 }
@@ -126,7 +126,7 @@ impl Source {
                 if !had_failed {
                     tracing::warn!(issuer, %error, last_keys_hold = holds, "the keys of an issuer of tokens cannot be read");
                 }
-                cache.end(None)
+                cache.end(None, Instant::now())
             }
         };
         drop(cache);
