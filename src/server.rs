@@ -412,7 +412,7 @@ fn authentication(
             "the access file has client_certificates, and no client is asked for one: name their authorities in tls.client_ca"
         );
     }
-    let tokens = Tokens::start(file.policy(), access.keys, shutdown.token());
+    let tokens = Tokens::start(file.policy(), access.keys, Arc::clone(instruments), shutdown.token());
     let authenticator = Authenticator::new(file.policy(), Some(tokens));
     tokio::spawn(file.watch(access.reload_interval, Arc::clone(instruments), shutdown.token()));
     AuthLayer::new(authenticator, status::credential_refused, Arc::clone(instruments))
