@@ -119,7 +119,7 @@ def main():
         browser.screenshot(PICTURES / "status-draining.png")
         browser.wait_for("contact is lost", "document.querySelector('#state strong').textContent === 'Lost contact'", 30)
         said = browser.evaluate("document.querySelector('#state span').textContent")
-        check(f"it says since when: {said}", "since" in said)
+        check(f"it says of when it is: {said}", " ago." in said)
         time.sleep(1)
         browser.screenshot(PICTURES / "status-lost.png")
         shows_no_secret(browser)
