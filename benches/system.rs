@@ -176,7 +176,8 @@ async fn write(
         // Sessions take turns, as independent ones would on average.
         let pace =
             apart.map(|apart| Pace { first: began + apart.mul_f64(stream as f64 / arguments.streams as f64), apart });
-        sessions.spawn(load::write(gateway.endpoint(), prepared, pace, Arc::clone(&meter)));
+        let target = load::Target { endpoint: gateway.endpoint(), key: None };
+        sessions.spawn(load::write(target, prepared, pace, Arc::clone(&meter)));
     }
 
     // Acks flow, and have flowed for a while.
@@ -248,7 +249,7 @@ async fn idle_stream_bytes(forebay: &Forebay) -> Result<u64, Failure> {
     let endpoint = tonic::transport::Endpoint::from_shared(gateway.endpoint())?;
     // What the first stream allocates once is not the streams'.
     let warm = endpoint.connect().await?;
-    let _warm = load::open_on(warm, open.clone()).await?;
+    let _warm = load::open_on(warm, open.clone(), None).await?;
     sleep(Duration::from_millis(200)).await;
     let before = gateway.resident_bytes()?;
     let mut streams = Vec::with_capacity(IDLE_STREAMS);
@@ -257,7 +258,7 @@ async fn idle_stream_bytes(forebay: &Forebay) -> Result<u64, Failure> {
         if number > 0 && number.is_multiple_of(STREAMS_PER_CONNECTION) {
             channel = endpoint.connect().await?;
         }
-        streams.push(load::open_on(channel.clone(), open.clone()).await?);
+        streams.push(load::open_on(channel.clone(), open.clone(), None).await?);
     }
     sleep(Duration::from_millis(200)).await;
     Ok(gateway.resident_bytes()?.saturating_sub(before) / IDLE_STREAMS as u64)

@@ -17,6 +17,7 @@ use crate::limits::{
     ACCESS_RELOAD_INTERVAL, CALLS_PER_CORE, EMBEDDED_ATTEMPT_TIMEOUT, EMBEDDED_ATTEMPTS_IN_FLIGHT, KEEPALIVE_INTERVAL,
     KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES, MESSAGE_STALL_TIMEOUT, WINDOW_MAX_UNACKED_BATCHES, WINDOW_MAX_UNACKED_BYTES,
 };
+use crate::middleware::auth::jwt::KeyTiming;
 use crate::pool::{PoolConfig, WindowConfig};
 use crate::store::StoreConfig;
 use crate::telemetry::logging::LogFormat;
@@ -179,6 +180,8 @@ pub struct AccessSettings {
     pub file: PathBuf,
     /// How often it is looked at.
     pub reload_interval: Duration,
+    /// How often the keys of issuers are fetched.
+    pub keys: KeyTiming,
 }
 
 /// HTTP/2 pings.
@@ -416,7 +419,7 @@ impl Settings {
         }
         let listen = address("listen", config.listen)?;
         let reload_interval = access_reload;
-        let access = config.access.map(|file| AccessSettings { file, reload_interval });
+        let access = config.access.map(|file| AccessSettings { file, reload_interval, keys: KeyTiming::default() });
         let allow_anyone = config.allow_anyone.unwrap_or_default();
         check_who_may_come_in(listen, access.is_some(), allow_anyone)?;
         Ok(Self {
@@ -567,7 +570,10 @@ mod tests {
         assert_eq!(key(config("0.0.0.0:0", Some("access.yaml"), Some(true))), Some("allow_anyone"));
         let settings = Settings::try_new(config("0.0.0.0:0", Some("access.yaml"), None)).unwrap();
         let reload_interval = Duration::from_secs(5);
-        assert_eq!(settings.access, Some(AccessSettings { file: "access.yaml".into(), reload_interval }));
+        assert_eq!(
+            settings.access,
+            Some(AccessSettings { file: "access.yaml".into(), reload_interval, keys: KeyTiming::default() })
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! sim         a model of DynamoDB on virtual time, and what a job would do to a table; uses pool
 //! client      the Rust client: Writer and Reader
 //! server      composition root and drain
-//! admin       HTTP side port: /metrics, /livez, /readyz
+//! admin       HTTP side port: the status page, /metrics, /livez, /readyz
 //! config      what `serve` can be told
 //! api         gRPC handlers: ingest, read, table; convert (proto <-> domain), status (error -> Status)
 //! edge        where connections come in: TLS, caps, floods

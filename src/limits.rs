@@ -262,6 +262,10 @@ pub const CONNECTIONS_PER_MIB: usize = 4;
 pub const RESERVED_OPEN_FILES: usize = 256;
 /// How long a TLS handshake may take (chosen: a few round trips of a slow link).
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client whose handshake failed may take to read why (chosen: a round trip).
+pub const PARTING_TIMEOUT: Duration = Duration::from_secs(1);
+/// What is read of it meanwhile (chosen: a first request).
+pub const PARTING_MAX_BYTES: usize = 64 * 1024;
 /// TLS handshakes at once (chosen: about 40 KiB each; one more ends the oldest).
 pub const TLS_HANDSHAKES_MAX: usize = 512;
 /// How often the files of certificates are read again (chosen: as the access file; a rotation is no hurry).

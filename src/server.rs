@@ -23,8 +23,9 @@ use crate::api::status;
 use crate::api::table::{Checks, TableApi};
 use crate::catalog::{Catalog, CatalogError, ShardConfig};
 use crate::config::{Backend, Settings};
-use crate::edge::{self, TlsError};
+use crate::edge::{self, ClientAuth, TlsError};
 use crate::limits::{ERROR_RESETS_MAX, HEADER_LIST_MAX_BYTES, MESSAGE_MAX_BYTES, PENDING_RESETS_MAX};
+use crate::middleware::auth::jwt::{KeyFileError, Tokens, check_key_files};
 use crate::middleware::auth::{Authenticator, WatchedFile};
 use crate::middleware::unary_writes::CHECK_ROWS;
 use crate::middleware::{
@@ -91,6 +92,9 @@ pub enum StartError {
     /// The access file cannot be read, or says what cannot be meant.
     #[error(transparent)]
     Access(#[from] AccessFileError),
+    /// A file of keys that the access file names cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// A fault of ours.
     #[error("server reflection cannot be built: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -379,8 +383,11 @@ impl Ports {
 }
 
 /// The access file, if there is one.
-fn open_access(settings: &Settings) -> Result<Option<WatchedFile>, AccessFileError> {
-    settings.access.as_ref().map(|access| WatchedFile::open(access.file.clone())).transpose()
+fn open_access(settings: &Settings) -> Result<Option<WatchedFile>, StartError> {
+    let Some(access) = &settings.access else { return Ok(None) };
+    let file = WatchedFile::open(access.file.clone())?;
+    check_key_files(&file.policy().borrow())?;
+    Ok(Some(file))
 }
 
 /// Who is let in: whom the access file names, from now on watched; without one, everybody.
@@ -399,7 +406,14 @@ fn authentication(
         }
         return AuthLayer::open();
     };
-    let authenticator = Authenticator::new(file.policy(), None);
+    let asks_for_certificates = settings.edge.tls.as_ref().is_some_and(|tls| tls.client_auth != ClientAuth::Off);
+    if !asks_for_certificates && !file.policy().borrow().certificates.is_empty() {
+        tracing::warn!(
+            "the access file has client_certificates, and no client is asked for one: name their authorities in tls.client_ca"
+        );
+    }
+    let tokens = Tokens::start(file.policy(), access.keys, Arc::clone(instruments), shutdown.token());
+    let authenticator = Authenticator::new(file.policy(), Some(tokens));
     tokio::spawn(file.watch(access.reload_interval, Arc::clone(instruments), shutdown.token()));
     AuthLayer::new(authenticator, status::credential_refused, Arc::clone(instruments))
 }

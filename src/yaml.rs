@@ -2,7 +2,7 @@
 //!
 //! Callers: the configuration file of `serve`, the access file, the table files of `forebay tables apply`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serializer};
@@ -175,6 +175,37 @@ pub mod duration {
     }
 }
 
+/// Moments as RFC 3339 writes them: `2027-01-01T00:00:00Z`, `2027-01-01T09:00:00+01:00`. For `#[serde(with =
+/// "crate::yaml::moment")]`.
+pub mod moment {
+    use std::str::FromStr as _;
+
+    use prost_types::Timestamp;
+
+    use super::*;
+
+    /// Reads a moment.
+    pub fn parse(text: &str) -> Result<SystemTime, String> {
+        // Without a zone it is another moment in another office.
+        let clock = text.get(11..).unwrap_or_default();
+        let has_zone = clock.ends_with(['Z', 'z']) || clock.contains(['+', '-']);
+        let moment = Timestamp::from_str(text).ok().filter(|_| has_zone);
+        moment.and_then(|moment| SystemTime::try_from(moment).ok()).ok_or_else(|| {
+            format!("`{text}` is no moment; expected one such as `2027-01-01T00:00:00Z` or `2027-01-01T09:00:00+01:00`")
+        })
+    }
+
+    /// Writes a moment, to the second.
+    pub fn print(moment: SystemTime) -> String {
+        Timestamp { nanos: 0, ..Timestamp::from(moment) }.to_string()
+    }
+
+    /// For serde.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +264,20 @@ mod tests {
         assert_eq!(refused("port: [1"), "f.yaml:1: wrong value for `port`; expected a single value");
         assert!(refused("port: 1\n\tmode: on").starts_with("f.yaml:1: not valid YAML: "));
         assert_eq!(refused(""), "f.yaml:1: the file ends too early");
+    }
+
+    #[test]
+    fn moments_read_back_as_they_were_written_and_need_a_zone() {
+        let new_year = SystemTime::UNIX_EPOCH + Duration::from_secs(1_798_761_600);
+        for text in ["2027-01-01T00:00:00Z", "2027-01-01T09:30:00+09:30", "2026-12-31T19:00:00-05:00"] {
+            assert_eq!(moment::parse(text), Ok(new_year), "{text}");
+        }
+        assert_eq!(moment::print(new_year + Duration::from_millis(999)), "2027-01-01T00:00:00Z");
+        for bad in
+            ["", "tomorrow", "2027-01-01", "2027-01-01T00:00:00", "2027-13-01T00:00:00Z", "2027-01-01T00:00:00+1"]
+        {
+            assert!(moment::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

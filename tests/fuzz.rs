@@ -1,6 +1,6 @@
 //! Whatever bytes come, the decoders end in rows, in rejects or in an error, and never in a panic.
 //!
-//! Entry points: the Arrow schema and batch, positional rows, keys of reads, stored items. Inputs are valid samples, damaged:
+//! Entry points: the Arrow schema and batch, positional rows, keys of reads, stored items, tokens. Inputs are valid samples, damaged:
 //! bits turned, words replaced by numbers that are often wrong, pieces cut out, doubled and exchanged. What is new in a
 //! sample's outcome makes it a sample, too, so that damage adds up. Coverage-guided fuzzers do this better and need a
 //! nightly compiler; this needs nothing.
@@ -9,6 +9,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "it runs for a time, and says how far it came")]
+
+#[path = "common/issuer.rs"]
+mod issuer;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,6 +26,9 @@ use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use arrow_schema::{DataType as ArrowType, Field as ArrowField};
 use bytes::Bytes;
+use forebay::access::parse_access_file;
+use forebay::middleware::auth::VerifyTokens as _;
+use forebay::middleware::auth::jwt::{KeyTiming, Tokens};
 use forebay::payload::arrow::{ArrowPlan, IncomingArrow};
 use forebay::payload::decode::RowDecoder;
 use forebay::payload::read_key::KeyPlan;
@@ -33,7 +39,10 @@ use forebay::proto::v1::value::Kind;
 use forebay::proto::v1::{ListValue, MapEntry, MapValue, Row, RowBatch, RowKey, StructValue, Value};
 use forebay::schema::{KeyDef, StoreAssignment, TableDef, ddl};
 use forebay::store::{Attr, Item, WriteOp};
+use issuer::SigningKey;
 use prost::Message as _;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 const DDL: &str = "id STRING NOT NULL, n BIGINT NOT NULL, d DOUBLE, m DECIMAL(20, 3), b BINARY, yes BOOLEAN, day DATE, at TIMESTAMP, \
                    wall TIMESTAMP_NTZ, word VARCHAR(30), list ARRAY<ARRAY<BIGINT>>, map MAP<STRING, BIGINT>, \
@@ -222,6 +231,53 @@ fn item_entry() -> Entry {
     })
 }
 
+/// A token's header and claims, each on a line; they are signed after the damage, so that the claims are looked at, too.
+fn token_entry() -> Entry {
+    let key = SigningKey::ec("k");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("keys.json"), issuer::key_set(&[&key])).unwrap();
+    let access = format!(
+        "principals: {{ana: {{}}}}\nissuers: [{{issuer: \"{}\", audiences: [{}], jwks_file: keys.json, algorithms: [ES256]}}]",
+        issuer::ISSUER,
+        issuer::AUDIENCE
+    );
+    let policy = parse_access_file(&folder.path().join("access.yaml"), &access).unwrap();
+    let (sender, policy) = tokio::sync::watch::channel(Arc::new(policy));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let tokens = {
+        let _inside = runtime.enter();
+        Tokens::start(policy, KeyTiming::default(), Arc::default(), CancellationToken::new())
+    };
+    let verify = move |token: &str| runtime.block_on(tokens.verify(token));
+    assert!(verify(&key.token(&issuer::claims("ana"))).is_ok(), "the sample itself is a good token");
+    Box::new(move |input| {
+        let _kept = (&sender, &folder);
+        let mut lines = input.splitn(2, |byte| *byte == b'\n').map(issuer::base64);
+        let (header, claims) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        match verify(&key.signed(&format!("{header}.{claims}"))) {
+            Ok(_) => 1,
+            Err(refusal) => outcome_of(refusal.label()),
+        }
+    })
+}
+
+fn token_samples() -> Vec<Vec<u8>> {
+    let claims = issuer::claims("ana");
+    let more = [
+        (json!({"alg": "ES256", "kid": "k"}), claims.clone()),
+        (
+            json!({"alg": "ES256", "typ": "JWT", "jwk": {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}, "x5c": ["AA"]}),
+            claims.clone(),
+        ),
+        (json!({"alg": "none", "crit": ["b64"], "b64": false}), claims.clone()),
+        (
+            json!({"alg": "ES256"}),
+            issuer::with(issuer::with(claims, "aud", json!(["forebay", "x"])), "nbf", json!(1.5)),
+        ),
+    ];
+    more.iter().map(|(header, claims)| format!("{header}\n{claims}").into_bytes()).collect()
+}
+
 fn arrow_samples() -> Vec<Vec<u8>> {
     let rows = 5i64;
     let mut list = ListBuilder::new(ListBuilder::new(Int64Builder::new()));
@@ -374,6 +430,11 @@ fn damaged_arrow_schemas_and_batches_never_panic() {
 #[test]
 fn damaged_keys_never_panic() {
     fuzz("keys", &key_entry(), key_samples());
+}
+
+#[test]
+fn damaged_tokens_never_panic() {
+    fuzz("tokens", &token_entry(), token_samples());
 }
 
 #[test]

@@ -45,6 +45,12 @@ impl Meter {
         self.acked_rows.load(Relaxed)
     }
 
+    /// Counts rows that another meter counted.
+    #[allow(dead_code, reason = "`system` has one meter")]
+    pub(crate) fn add_acked_rows(&self, rows: u64) {
+        self.acked_rows.fetch_add(rows, Relaxed);
+    }
+
     /// From here on latencies count.
     pub(crate) fn begin(&self) {
         self.measuring.store(true, Relaxed);
@@ -80,19 +86,28 @@ impl Pace {
     }
 }
 
+/// Where to write, and as whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) endpoint: String,
+    /// An API key, where the gateway wants one.
+    pub(crate) key: Option<String>,
+}
+
 /// Opens a write session on a connection of its own.
-pub(crate) async fn open(
-    endpoint: &str,
+async fn open(
+    target: &Target,
     open: v1::Open,
 ) -> Result<(mpsc::Sender<WriteRequest>, Streaming<WriteResponse>, v1::Window), Failure> {
-    let channel = Endpoint::from_shared(endpoint.to_owned())?.tcp_nodelay(true).connect().await?;
-    open_on(channel, open).await
+    let channel = Endpoint::from_shared(target.endpoint.clone())?.tcp_nodelay(true).connect().await?;
+    open_on(channel, open, target.key.as_deref()).await
 }
 
 /// Opens a write session on a connection.
 pub(crate) async fn open_on(
     channel: tonic::transport::Channel,
     open: v1::Open,
+    key: Option<&str>,
 ) -> Result<(mpsc::Sender<WriteRequest>, Streaming<WriteResponse>, v1::Window), Failure> {
     let (requests, receiver) = mpsc::channel(4);
     requests.send(WriteRequest { message: Some(Request::Open(open)) }).await?;
@@ -101,7 +116,10 @@ pub(crate) async fn open_on(
     // The server's own types, whose rows are bytes: nothing is encoded here but the frame.
     let codec = ProstCodec::<WriteRequest, WriteResponse>::default();
     let path = PathAndQuery::from_static("/forebay.v1.IngestService/Write");
-    let stream = tonic::Request::new(ReceiverStream::new(receiver));
+    let mut stream = tonic::Request::new(ReceiverStream::new(receiver));
+    if let Some(key) = key {
+        stream.metadata_mut().insert("authorization", format!("Bearer {key}").parse()?);
+    }
     let mut responses = grpc.streaming(stream, path, codec).await?.into_inner();
     match next(&mut responses).await? {
         Response::Opened(opened) => Ok((requests, responses, opened.window.ok_or("Opened has no window")?)),
@@ -116,12 +134,12 @@ async fn next(responses: &mut Streaming<WriteResponse>) -> Result<Response, Fail
 
 /// Writes until the meter says stop, then finishes; gives the receipt.
 pub(crate) async fn write(
-    endpoint: String,
+    target: Target,
     prepared: Prepared,
     pace: Option<Pace>,
     meter: Arc<Meter>,
 ) -> Result<v1::Receipt, Failure> {
-    let (requests, mut responses, window) = open(&endpoint, prepared.open).await?;
+    let (requests, mut responses, mut window) = open(&target, prepared.open).await?;
     let rows = prepared.batch_rows as u64;
     // Bytes of each unacked batch, and when it was due.
     let mut unacked = VecDeque::<(u64, Instant)>::new();
@@ -164,6 +182,7 @@ pub(crate) async fn write(
                         }
                     }
                 }
+                Response::Window(smaller_or_larger) => window = smaller_or_larger,
                 Response::Finished(finished) => return Ok(finished.receipt.unwrap_or_default()),
                 other => return Err(fail(format!("unexpected {other:?}"))),
             },

@@ -27,7 +27,8 @@ pub(crate) async fn measure(forebay: &Forebay, reads: u64) -> Result<Reads, Fail
     let name = table.table.map(|table| table.dynamodb_table).unwrap_or_default();
     let prepared = rows::prepare(Form::Arrow, 0, 1, ROWS as usize)?;
     let meter = load::Meter::new()?;
-    let writing = tokio::spawn(load::write(gateway.endpoint(), prepared, None, meter.clone()));
+    let target = load::Target { endpoint: gateway.endpoint(), key: None };
+    let writing = tokio::spawn(load::write(target, prepared, None, meter.clone()));
     while meter.acked_rows() == 0 && !writing.is_finished() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }

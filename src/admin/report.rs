@@ -13,9 +13,11 @@ use crate::telemetry::hot_key_board::KeyHeat;
 use crate::telemetry::session_board::SessionLine;
 
 /// Entries of a list.
-pub(super) const LISTED: usize = 25;
+pub(super) const LISTED: usize = 20;
 /// From this share of throttled write calls on, throttling is what the page says first.
 const THROTTLED_SHARE: f64 = 0.02;
+/// A batch that has waited so long for its ack is worth a word.
+const BEHIND: Duration = Duration::from_secs(30);
 /// From this share of the memory for rows on, it counts as full.
 const MEMORY_FULL: f64 = 0.95;
 
@@ -77,7 +79,7 @@ pub(super) struct Report {
 /// What a person should know first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct State {
-    /// `healthy`, `idle`, `throttled`, `memory_full`, `backend_down`, `draining`.
+    /// `healthy`, `idle`, `behind`, `memory_full`, `throttled`, `backend_down`, `draining`.
     pub(super) name: &'static str,
     /// `good`, `quiet`, `warning`, `bad`.
     pub(super) level: &'static str,
@@ -350,6 +352,11 @@ fn state(history: &History, now: &Now, around: &Surroundings) -> State {
         let sentence =
             "Memory for rows is full: sessions are read only as fast as DynamoDB takes their rows.".to_owned();
         return say("memory_full", "warning", sentence);
+    }
+    let slowest = around.sessions.0.iter().filter_map(|line| Some((line.oldest_unacked?, &line.table))).max();
+    if let Some((age, table)) = slowest.filter(|(age, _)| *age >= BEHIND) {
+        let sentence = format!("Rows wait: the oldest batch without an ack, of {table}, came {} s ago.", age.as_secs());
+        return say("behind", "warning", sentence);
     }
     let came = |tallies: &Tallies<String>| tallies.lately().any(|lately| lately.in_15_minutes > 0.0);
     let has_traffic = came(&history.principal_bytes) || came(&history.principal_reads) || history.gauges.sessions > 0;

@@ -17,6 +17,9 @@ use crate::quota::{Cost, Quotas, Refusal, Usage};
 use crate::telemetry::Instruments;
 use crate::telemetry::instruments::PrincipalLabel;
 
+/// What metrics call a key whose row was found.
+pub(super) const FOUND: &str = "found";
+
 /// Charges calls, and counts what they were charged for.
 #[derive(Debug, Clone)]
 pub struct Charges {
@@ -65,6 +68,17 @@ impl Charges {
         let label = PrincipalLabel { principal: caller.name().to_string() };
         self.instruments.rate_limited_seconds.get_or_create(&label).inc_by(began.elapsed().as_secs_f64());
         self.count_reads(caller, rows);
+    }
+
+    /// Counts what became of the keys of a call that began then.
+    pub(super) fn answered(&self, began: Instant, outcomes: impl Iterator<Item = &'static str>) {
+        self.instruments.read_seconds.observe(began.elapsed().as_secs_f64());
+        self.instruments.count_reads(outcomes);
+    }
+
+    /// Counts rows of a range: it has no keys that are not found.
+    pub(super) fn found(&self, rows: usize) {
+        self.instruments.count_reads(std::iter::repeat_n(FOUND, rows));
     }
 
     fn count_reads(&self, caller: &Caller, keys: usize) {

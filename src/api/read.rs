@@ -16,7 +16,7 @@ use super::convert::{self, FieldError};
 use super::deadline::{Deadline, InvalidTimeout};
 use super::ingest::ends::until;
 use super::permit;
-use super::quota::Charges;
+use super::quota::{Charges, FOUND};
 use super::status::{self, BACKEND_RETRY};
 use crate::access::{Caller, Permission};
 use crate::catalog::{Catalog, CatalogError, TableVersion};
@@ -105,7 +105,9 @@ impl ReadService for ReadApi {
         let key = encode_keys(&table, vec![key], &shards, |_| "key".to_owned())?.swap_remove(0);
         self.charges.read(&caller, "key", &[(&request.table, 1)])?;
 
+        let began = Instant::now();
         let outcome = self.reader.get_placed_row(table.dynamodb_table.clone(), &decoder, key, options).await;
+        self.charges.answered(began, std::iter::once(outcome_label(&outcome)));
         match &outcome {
             ReadOutcome::Unavailable(Unavailable::Deadline) if deadline.from_client => return Err(deadline_exceeded()),
             ReadOutcome::Unavailable(Unavailable::Store(error)) if !is_passing(error) => {
@@ -176,7 +178,10 @@ impl ReadService for ReadApi {
         let charged = answers.iter().filter(|(read, _)| *read).map(|(_, answer)| &*answer.table);
         let keys: Vec<_> = charged.zip(reads.iter().map(|read| read.keys.len())).collect();
         self.charges.read(&caller, "requests", &keys)?;
-        let mut outcomes = self.reader.batch_get_placed(reads, options).await.into_iter();
+        let began = Instant::now();
+        let outcomes = self.reader.batch_get_placed(reads, options).await;
+        self.charges.answered(began, outcomes.iter().flatten().map(outcome_label));
+        let mut outcomes = outcomes.into_iter();
         let answer = |(read, mut answer): (bool, v1::TableRows)| {
             if read {
                 answer.rows = outcomes.next().unwrap_or_default().into_iter().map(row_result).collect();
@@ -282,6 +287,7 @@ impl RangeStream {
             () = paid => {}
             () = until(self.patience.until) => return Err(deadline_exceeded()),
         }
+        self.charges.found(rows.as_ref().map_or(0, Vec::len));
         let columns = first.then(|| columns(&decoder));
         Ok((first || rows.is_some()).then(|| v1::ReadRangeResponse { columns, rows: rows.unwrap_or_default() }))
     }
@@ -371,6 +377,17 @@ fn columns(decoder: &RowDecoder<'_>) -> v1::Schema {
 /// Whether a fault concerns the key now, and not the table until somebody acts.
 fn is_passing(error: &ReadError) -> bool {
     matches!(error, ReadError::Throttled { .. } | ReadError::Unavailable { .. })
+}
+
+/// What metrics call it.
+fn outcome_label(outcome: &ReadOutcome) -> &'static str {
+    match outcome {
+        ReadOutcome::Found(_) => FOUND,
+        ReadOutcome::NotFound => "not_found",
+        ReadOutcome::Expired => "expired",
+        ReadOutcome::Unavailable(_) => "unavailable",
+        ReadOutcome::Undecodable(_) => "undecodable",
+    }
 }
 
 fn row_result(outcome: ReadOutcome) -> RowResult {

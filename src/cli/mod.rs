@@ -24,6 +24,7 @@ mod check;
 mod completions;
 mod demo;
 mod get;
+mod keys;
 mod load;
 mod serve;
 mod simulate;
@@ -117,6 +118,8 @@ pub enum Command {
     Get(get::GetArgs),
     /// Create, show, list and drop tables
     Tables(tables::TablesArgs),
+    /// Make API keys, and list those of an access file
+    Keys(keys::KeysArgs),
     /// Make load and measure it
     Bench(bench::BenchArgs),
     /// Simulate what a job will do to a table, on virtual time; nothing is written
@@ -136,7 +139,7 @@ impl Command {
             Self::Get(_) => Some("forebay get"),
             Self::Tables(_) => Some("forebay tables"),
             Self::Bench(_) => Some("forebay bench"),
-            Self::Demo(_) | Self::Simulate(_) | Self::Serve(_) | Self::Completions(_) => None,
+            Self::Demo(_) | Self::Keys(_) | Self::Simulate(_) | Self::Serve(_) | Self::Completions(_) => None,
         }
     }
 }
@@ -221,6 +224,7 @@ fn run(command: Command) -> Result<Exit, CliError> {
     match command {
         // It sizes its run-time by its own configuration.
         Command::Serve(args) => args.run(),
+        Command::Keys(args) => keys::run(args),
         // Its run-times have clocks of their own.
         Command::Simulate(args) => args.run(),
         command => run_on_all_cores(command),
@@ -239,6 +243,7 @@ fn run_on_all_cores(command: Command) -> Result<Exit, CliError> {
             Command::Tables(args) => tables::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Serve(_) | Command::Simulate(_) => unreachable!("they have run-times of their own"),
+            Command::Keys(_) => unreachable!("it needs none"),
             Command::Completions(args) => completions::run(&args, &mut Cli::command()),
         }
     }));

@@ -21,7 +21,7 @@ pub struct ServeArgs {
     /// Where gRPC is served [default: 127.0.0.1:50051]
     #[arg(long, value_name = "IP:PORT", env = "FOREBAY_LISTEN")]
     listen: Option<String>,
-    /// Where /metrics, /livez and /readyz are served, or `off` [default: 127.0.0.1:9464]
+    /// Where the status page, /metrics, /livez and /readyz are served, or `off` [default: 127.0.0.1:9464]
     #[arg(long, value_name = "IP:PORT", env = "FOREBAY_ADMIN")]
     admin: Option<String>,
     /// Who may come in, and what each may do (YAML); without it, everybody on loopback

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, InvalidMessage};
+use rustls::{CertificateError, InvalidMessage};
 use tonic::Status;
 
 /// Why the two ends do not agree, where that is why the call failed and trying again is in vain.
@@ -15,6 +15,11 @@ pub(super) fn refusal(endpoint: &str, status: &Status) -> Option<String> {
     while let Some(error) = source {
         if let Some(error) = tls_error(error) {
             return sentence(error);
+        }
+        // In TLS 1.3 a gateway refuses a client's certificate after the client has begun to use the connection; by then only
+        // the error's words are left.
+        if let Some((_, alert)) = error.to_string().split_once("received fatal alert: ") {
+            return alert_sentence(alert.trim());
         }
         let is_https = endpoint.starts_with("https://");
         // An alert of TLS where a frame was expected.
@@ -61,26 +66,29 @@ fn sentence(error: &rustls::Error) -> Option<String> {
         Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "it does not speak TLS; the endpoint of a gateway without begins with http://".into()
         }
-        Tls::AlertReceived(alert) => match alert {
-            AlertDescription::CertificateRequired => "it asks for a client certificate".into(),
-            AlertDescription::UnknownCA => "it does not trust the authority of the client certificate".into(),
-            AlertDescription::CertificateExpired => "the client certificate has expired".into(),
-            AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::AccessDenied => format!("it does not take the client certificate ({alert:?})"),
-            AlertDescription::DecryptError => {
-                "it could not verify the client certificate: it is of another authority, or its key is another's".into()
-            }
-            AlertDescription::NoApplicationProtocol => "it does not speak HTTP/2".into(),
-            AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure => {
-                format!("it has no version or cipher of TLS in common with this client ({alert:?})")
-            }
-            // Such as internal errors: another try may do.
-            _ => return None,
-        },
+        Tls::AlertReceived(alert) => return alert_sentence(&format!("{alert:?}")),
         Tls::PeerIncompatible(why) => format!("it has no version or cipher of TLS in common with this client ({why:?})"),
+        _ => return None,
+    })
+}
+
+/// What the gateway complains of, by rustls' name of the alert.
+fn alert_sentence(alert: &str) -> Option<String> {
+    Some(match alert {
+        "CertificateRequired" => "it asks for a client certificate".into(),
+        "UnknownCA" => "it does not trust the authority of the client certificate".into(),
+        "CertificateExpired" => "the client certificate has expired".into(),
+        "BadCertificate" | "CertificateUnknown" | "CertificateRevoked" | "UnsupportedCertificate" | "AccessDenied" => {
+            format!("it does not take the client certificate ({alert})")
+        }
+        "DecryptError" => {
+            "it cannot verify the client certificate: it is of another authority, or its key is another's".into()
+        }
+        "NoApplicationProtocol" => "it does not speak HTTP/2".into(),
+        "ProtocolVersion" | "HandshakeFailure" => {
+            format!("it has no version or cipher of TLS in common with this client ({alert})")
+        }
+        // Such as internal errors: another try may do.
         _ => return None,
     })
 }

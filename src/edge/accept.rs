@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::Stream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -27,7 +28,7 @@ use super::refused::Refusals;
 use super::tls::peer;
 use super::tls::reload::Certificates;
 use crate::access::Peer;
-use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BACKOFF_MAX};
+use crate::limits::{ACCEPT_BACKOFF, ACCEPT_BACKOFF_MAX, PARTING_MAX_BYTES, PARTING_TIMEOUT};
 
 /// Connections that are ready and not yet taken by the transport.
 const READY: usize = 64;
@@ -154,9 +155,10 @@ impl Accept {
     ) -> Result<Connection, Refused> {
         let acceptor = TlsAcceptor::from(certificates.current());
         let limit = self.config.handshake_timeout;
-        let stream = match tokio::time::timeout(limit, acceptor.accept(stream)).await {
+        let stream = match tokio::time::timeout(limit, acceptor.accept(stream).into_fallible()).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
+            Ok(Err((error, stream))) => {
+                part_from(stream).await;
                 return Err(Refused { reason: "tls", why: format!("no TLS handshake came about ({error})") });
             }
             Err(_) => {
@@ -172,6 +174,24 @@ impl Accept {
         }
         Ok(Connection::tls(stream, terms))
     }
+}
+
+/// Closes a connection so that its client can read why: with bytes of it unread it would be reset, and what we said would be
+/// lost on the way.
+async fn part_from(mut stream: TcpStream) {
+    let read_on = async {
+        stream.shutdown().await?;
+        let (mut scrap, mut read) = ([0; 1024], 0);
+        while read < PARTING_MAX_BYTES {
+            match stream.read(&mut scrap).await? {
+                0 => break,
+                bytes => read += bytes,
+            }
+        }
+        io::Result::Ok(())
+    };
+    // The client may be gone, or stay for too long; both are the end.
+    tokio::time::timeout(PARTING_TIMEOUT, read_on).await.ok();
 }
 
 /// Why a handshake gave no connection.

@@ -5,7 +5,7 @@
 //! trace        a call's span, duration and log line; first, so that it sees what the layers below refuse
 //! auth         who calls; before all that costs something, so that strangers take no slot and cannot wait in one
 //! stream_open  streams of a principal, a second and at once; below auth, which says whose they are
-//! load_shed    unary calls at once; after what costs nothing to refuse, and before a message is read
+//! load_shed    unary calls at once; below what is about one caller, whose calls should not shed others'
 //! unary_writes a slot before the message is read, because the transport buffers the whole of it
 //! stall        ends a call that stops in the middle of a message
 //! large_calls  on the table service: only calls that took a slot may have messages above tonic's own limit

@@ -2,8 +2,9 @@
 //!
 //! A quiet client is left alone: between two messages it may say nothing for as long as it likes, and keep-alive finds the
 //! peers that are gone. But one that announces a message and does not send it holds the message's buffer. So a request's
-//! body is watched: silence inside a message, for longer than the limit, is an error of the body. Time counts only while
-//! somebody reads the body; a stream that is not read has nothing to answer for.
+//! body is watched: silence inside a message, for longer than the limit, is an error of the body; and so is waiting for one
+//! message, in all its silences, for longer than the limit and what its size needs at [`MESSAGE_MIN_BYTES_PER_SECOND`]. Time
+//! counts only while somebody reads the body; a stream that is not read has nothing to answer for.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,15 +14,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body::Frame;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use crate::limits::MESSAGE_MIN_BYTES_PER_SECOND;
+
 /// A client has stopped in the middle of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a message was begun, and nothing more of it came for {} s", limit.as_secs_f64())]
+#[error("a message was begun, and {} for {} s", if *.is_slow { "its end did not come" } else { "nothing more of it came" }, limit.as_secs_f64())]
 pub struct MessageStalled {
-    /// How long it may be silent.
+    /// How long it may be silent; or, where it is slow, how long this message may take.
     pub limit: Duration,
+    /// Bytes came, but too few.
+    pub is_slow: bool,
 }
 
 /// Adds [`Stall`] to a service.
@@ -63,7 +69,8 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Stall<S> {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let limit = self.limit;
-        let watch = |body| Body::new(Watched { body, place: Place::default(), limit, silence: None });
+        let watch =
+            |body| Body::new(Watched { body, place: Place::default(), limit, silence: None, waited: Duration::ZERO });
         self.inner.call(request.map(watch))
     }
 }
@@ -73,8 +80,10 @@ struct Watched {
     body: Body,
     place: Place,
     limit: Duration,
-    /// Runs out when the client has been silent for too long.
-    silence: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Since when the client has been silent, and what runs out when that is too long.
+    silence: Option<(Instant, Pin<Box<tokio::time::Sleep>>)>,
+    /// How long this message was waited for, in earlier silences.
+    waited: Duration,
 }
 
 /// Where in the sequence of length-prefixed messages the bytes have come to.
@@ -82,8 +91,8 @@ struct Watched {
 enum Place {
     /// In the prefix: a flag and four bytes of length.
     Prefix { bytes: u8, length: u32 },
-    /// So many bytes before the end of a message.
-    Message { left: u32 },
+    /// So many bytes before the end of a message of this length.
+    Message { left: u32, length: u32 },
 }
 
 impl Default for Place {
@@ -97,7 +106,19 @@ impl Place {
         self == Self::default()
     }
 
-    fn advance(&mut self, mut data: &[u8]) {
+    /// How long a message may be waited for in all, where a silence may take `limit`.
+    fn patience(self, limit: Duration) -> Duration {
+        let length = match self {
+            // It is not known yet.
+            Self::Prefix { .. } => 0,
+            Self::Message { length, .. } => length,
+        };
+        limit + Duration::from_secs_f64(f64::from(length) / f64::from(MESSAGE_MIN_BYTES_PER_SECOND))
+    }
+
+    /// Goes on by these bytes. Says whether a message ended in them.
+    fn advance(&mut self, mut data: &[u8]) -> bool {
+        let mut has_ended = false;
         while let Some((&byte, rest)) = data.split_first() {
             *self = match *self {
                 Self::Prefix { bytes, length } => {
@@ -107,20 +128,27 @@ impl Place {
                     match (bytes, length) {
                         (0, _) => Self::Prefix { bytes: 1, length: 0 },
                         (1..4, _) => Self::Prefix { bytes: bytes + 1, length },
-                        (_, 0) => Self::default(),
-                        (_, left) => Self::Message { left },
+                        (_, 0) => {
+                            has_ended = true;
+                            Self::default()
+                        }
+                        (_, length) => Self::Message { left: length, length },
                     }
                 }
-                Self::Message { left } => {
+                Self::Message { left, length } => {
                     let taken = data.len().min(left as usize);
                     data = &data[taken..];
                     match left - taken as u32 {
-                        0 => Self::default(),
-                        left => Self::Message { left },
+                        0 => {
+                            has_ended = true;
+                            Self::default()
+                        }
+                        left => Self::Message { left, length },
                     }
                 }
             };
         }
+        has_ended
     }
 }
 
@@ -133,21 +161,26 @@ impl http_body::Body for Watched {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.silence = None;
+            if let Some((since, _)) = self.silence.take() {
+                self.waited += since.elapsed();
+            }
             if let Some(Ok(frame)) = &frame
                 && let Some(data) = frame.data_ref()
+                && self.place.advance(data)
             {
-                self.place.advance(data);
+                self.waited = Duration::ZERO;
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         if self.place.is_between_messages() {
             return Poll::Pending;
         }
-        let limit = self.limit;
-        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        ready!(silence.as_mut().poll(context));
-        Poll::Ready(Some(Err(MessageStalled { limit }.into())))
+        let (limit, waited, patience) = (self.limit, self.waited, self.place.patience(self.limit));
+        let wait = limit.min(patience.saturating_sub(waited));
+        let silence = self.silence.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(wait))));
+        ready!(silence.1.as_mut().poll(context));
+        let is_slow = wait < limit;
+        Poll::Ready(Some(Err(MessageStalled { limit: if is_slow { patience } else { limit }, is_slow }.into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -172,10 +205,43 @@ mod tests {
         for step in 1..=stream.len() {
             let (mut place, mut at) = (Place::default(), 0);
             for part in stream.chunks(step) {
-                place.advance(part);
+                let before = at;
                 at += part.len();
+                let ends = boundaries.iter().any(|end| (before + 1..=at).contains(end));
+                assert_eq!(place.advance(part), ends, "{at} by {step}");
                 assert_eq!(place.is_between_messages(), boundaries.contains(&at), "{at} by {step}");
             }
         }
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_message_of_single_bytes_is_waited_for_no_longer_than_its_size_deserves() {
+        let limit = Duration::from_secs(30);
+        // Announces 160 KiB, which may take ten seconds more, and sends a byte a second.
+        let length = MESSAGE_MIN_BYTES_PER_SECOND * 10;
+        let prefix = [&[0][..], &length.to_be_bytes()].concat();
+        let bytes = futures_util::stream::unfold(Some(prefix), |next| async move {
+            if next.is_none() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            let data = Bytes::from(next.unwrap_or_else(|| vec![7]));
+            Some((Ok::<_, tonic::Status>(Frame::data(data)), None))
+        });
+        let body = Body::new(http_body_util::StreamBody::new(bytes));
+        let watched = Watched { body, place: Place::default(), limit, silence: None, waited: Duration::ZERO };
+        let mut watched = Box::pin(watched);
+        let begun = Instant::now();
+        let error = loop {
+            let frame = std::future::poll_fn(|context| http_body::Body::poll_frame(watched.as_mut(), context)).await;
+            if let Err(error) = frame.unwrap() {
+                break error;
+            }
+        };
+        assert_eq!(
+            error.downcast_ref(),
+            Some(&MessageStalled { limit: Duration::from_secs(40), is_slow: true }),
+            "{error}"
+        );
+        assert!((40..=41).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        assert_eq!(error.to_string(), "a message was begun, and its end did not come for 40 s");
     }
 }

@@ -184,6 +184,8 @@ pub struct Instruments {
     pub access_reloads: Family<OutcomeLabel, Counter>,
     /// 1 while the access file cannot be used, and an older one is in force.
     pub access_file_refused: Gauge,
+    /// Fetches of the keys of issuers of tokens, by outcome.
+    pub token_key_fetches: Family<OutcomeLabel, Counter>,
     /// Rows received, by principal.
     pub principal_rows: Family<PrincipalLabel, Counter>,
     /// Bytes of batches received, by principal.
@@ -318,6 +320,11 @@ impl Instruments {
                 "{file}",
                 "New access files, by what became of them: applied or refused",
             ),
+            token_key_fetches: r.family(
+                "forebay.token_key_fetches",
+                "{fetch}",
+                "Fetches of the keys of issuers of tokens, by outcome: ok or failed",
+            ),
             access_file_refused: r.one(
                 "forebay.access_file_refused",
                 "{file}",
@@ -365,17 +372,17 @@ impl Instruments {
 
     /// Counts rejected rows, each with its reason.
     pub fn count_rejects(&self, reasons: impl Iterator<Item = &'static str>) {
-        // Many rows of a batch are rejected for few reasons.
-        let mut counts: SmallVec<[(&'static str, u64); 4]> = SmallVec::new();
-        for reason in reasons {
-            match counts.iter_mut().find(|(counted, _)| *counted == reason) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((reason, 1)),
-            }
-        }
+        let counts = counted(reasons);
         self.count_rows("rejected", counts.iter().map(|(_, count)| count).sum());
         for (reason, count) in counts {
             self.rejects.get_or_create(&ReasonLabel { reason }).inc_by(count);
+        }
+    }
+
+    /// Counts keys that were read, each with what became of it.
+    pub fn count_reads(&self, outcomes: impl Iterator<Item = &'static str>) {
+        for (outcome, keys) in counted(outcomes) {
+            self.reads.get_or_create(&OutcomeLabel { outcome }).inc_by(keys);
         }
     }
 
@@ -420,6 +427,18 @@ impl Instruments {
         let (spans, metrics) = (self.tracing.shutdown(), self.provider.shutdown());
         spans.and(metrics)
     }
+}
+
+/// How often each word comes: many rows of a batch have few reasons.
+fn counted(words: impl Iterator<Item = &'static str>) -> SmallVec<[(&'static str, u64); 4]> {
+    let mut counts: SmallVec<[(&'static str, u64); 4]> = SmallVec::new();
+    for word in words {
+        match counts.iter_mut().find(|(counted, _)| *counted == word) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((word, 1)),
+        }
+    }
+    counts
 }
 
 /// `decimal(10,2)->double` without what is in brackets.

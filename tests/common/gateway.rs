@@ -110,7 +110,9 @@ impl RawSession {
         let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
         let mut ingest =
             v1::ingest_service_client::IngestServiceClient::new(client.channel()).max_encoding_message_size(usize::MAX);
-        let responses = ingest.write(stream).await?.into_inner();
+        let mut call = tonic::Request::new(stream);
+        client.authorize(&mut call);
+        let responses = ingest.write(call).await?.into_inner();
         Ok(Self { requests, responses })
     }
 

@@ -71,6 +71,9 @@ struct Reader<'a> {
     folder: &'a Path,
 }
 
+/// Names of certificates, and whose they are.
+type Certificates = Vec<(Arc<str>, Arc<str>)>;
+
 /// The principals of the file, to look up those that are referred to.
 type Principals = HashMap<Arc<str>, Arc<Principal>>;
 
@@ -215,7 +218,7 @@ impl Reader<'_> {
         &self,
         written: Vec<written::Certificate>,
         principals: &Principals,
-    ) -> Result<Vec<(Arc<str>, Arc<str>)>, YamlError> {
+    ) -> Result<Certificates, YamlError> {
         let mut names = Once::default();
         let certificate = |written: written::Certificate| {
             let written::CertificateName(name) = &written.name.value;

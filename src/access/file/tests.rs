@@ -20,6 +20,7 @@ issuers:
 client_certificates:
   - {name: "uri:spiffe://cluster/ns/ml/sa/fraud", principal: fraud}
   - {name: "ip:0:0::1", principal: ops}
+  - {name: "dns:Fraud.ML.svc", principal: fraud}
 tables:
   - {tables: "card_*", limits: {write_rows: 80000, read_rows: 20000}}
 "#;
@@ -63,6 +64,7 @@ fn a_good_file_says_who_may_do_what_and_how_each_is_known() {
     assert_eq!((cluster.principal_claim.as_str(), cluster.principal_of("ops")), ("name", Some("ops")));
     let name = |name: &str| Arc::<str>::from(name);
     assert_eq!(policy.certificate_principal(&[name("dns:x"), name("ip:::1")]), Some(&name("ops")));
+    assert_eq!(policy.certificate_principal(&[name("dns:fraud.ml.svc")]), Some(&name("fraud")));
     assert_eq!(policy.certificate_principal(&[name("uri:spiffe://cluster/ns/ml/sa/FRAUD")]), None);
     let table = policy.limits_of_table("card_scores").unwrap();
     assert_eq!(
@@ -246,4 +248,16 @@ fn a_file_that_is_not_there_or_far_too_large_is_named() {
     let file = std::fs::File::create(&path).unwrap();
     file.set_len(ACCESS_FILE_MAX_BYTES + 1).unwrap();
     assert!(matches!(read_access_file(&path), Err(AccessFileError::TooLarge { .. })));
+}
+
+#[test]
+fn the_example_and_those_of_the_page_are_good_files() {
+    let example = parse(include_str!("../../../examples/access.yaml")).unwrap();
+    assert_eq!(example.principals.len(), 4);
+    let page = include_str!("../../../docs/access.md");
+    let blocks: Vec<_> = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 6);
+    for block in blocks {
+        parse(block).expect(block);
+    }
 }

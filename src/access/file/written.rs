@@ -4,7 +4,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -204,20 +203,10 @@ fn sha256_of_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// A moment, as RFC 3339 writes it.
-#[derive(Debug)]
-pub(super) struct Moment(pub(super) SystemTime);
-from_text!(Moment, |text| moment(text).map(Self).ok_or_else(|| {
-    format!("`{text}` is no moment; expected one such as `2027-01-01T00:00:00Z` or `2027-01-01T09:00:00+01:00`")
-}));
-
-fn moment(text: &str) -> Option<SystemTime> {
-    // Without a zone it is another moment in another office.
-    let clock = text.get(11..)?;
-    let has_zone = clock.ends_with(['Z', 'z']) || clock.contains(['+', '-']);
-    let moment = prost_types::Timestamp::from_str(text).ok().filter(|_| has_zone)?;
-    SystemTime::try_from(moment).ok()
-}
+/// A moment.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Moment(#[serde(with = "crate::yaml::moment")] pub(super) SystemTime);
 
 /// Where keys are fetched.
 #[derive(Debug)]
@@ -244,13 +233,16 @@ from_text!(CertificateName, |text| {
         format!("`{text}` is no name of a certificate; expected one such as {kinds}")
     };
     let (kind, value) = text.split_once(':').ok_or_else(wrong)?;
-    let fits = match kind {
-        "uri" | "dns" | "email" => !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()),
+    let fits = |value: &str| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_name = match kind {
+        // Names of hosts are the same in any case.
+        "dns" if fits(value) => return Ok(Self(text.to_ascii_lowercase().into())),
+        "uri" | "email" => fits(value),
         // An address has one spelling in a certificate, and many here.
         "ip" => return value.parse::<IpAddr>().map(|ip| Self(format!("ip:{ip}").into())).map_err(|_| wrong()),
         _ => false,
     };
-    if fits { Ok(Self(text.into())) } else { Err(wrong()) }
+    if is_name { Ok(Self(text.into())) } else { Err(wrong()) }
 });
 
 /// How many, and not none.

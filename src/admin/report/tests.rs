@@ -17,6 +17,22 @@ fn around() -> Surroundings {
     Surroundings { memory_limit_bytes: 1_000_000, sessions_limit: 16, ..Surroundings::default() }
 }
 
+fn line(oldest_unacked: Option<Duration>) -> SessionLine {
+    SessionLine {
+        session: "0123abcd-123456".to_owned(),
+        table: "cards".to_owned(),
+        principal: "spark".into(),
+        open_for: at(123_456),
+        rows: 123_456_789_012,
+        bytes: 12_345_678_901_234,
+        rows_per_second: 123_456.0,
+        bytes_per_second: 123_456_789.0,
+        unacked_batches: 64,
+        unacked_bytes: 8_388_608,
+        oldest_unacked,
+    }
+}
+
 /// Half a minute of 1,000 rows a second, of which a part is throttled.
 fn busy(throttled_share: f64) -> History {
     let mut history = History::new();
@@ -89,6 +105,11 @@ fn the_worst_is_said_first() {
     let gauges = Gauges { reserved_bytes: 990_000, ..Gauges::default() };
     full.record(at(30), Readings { gauges, ..Readings::default() });
     assert_eq!(name(&full, around()), "memory_full");
+
+    let waits = |seconds| Surroundings { sessions: (vec![line(None), line(Some(at(seconds)))], 2), ..around() };
+    assert_eq!(name(&busy(0.0), waits(29)), "healthy");
+    assert_eq!(name(&busy(0.0), waits(30)), "behind");
+    assert_eq!(name(&busy(0.3), waits(30)), "throttled", "that is why");
 }
 
 #[test]
@@ -152,19 +173,7 @@ fn the_fullest_answer_stays_below_100_kilobytes_and_a_delta_is_small() {
         };
         history.record(at(second), readings);
     }
-    let line = SessionLine {
-        session: "0123abcd-123456".to_owned(),
-        table: name("table", 1),
-        principal: name("principal", 1).into(),
-        open_for: at(123_456),
-        rows: 123_456_789_012,
-        bytes: 12_345_678_901_234,
-        rows_per_second: 123_456.0,
-        bytes_per_second: 123_456_789.0,
-        unacked_batches: 64,
-        unacked_bytes: 8_388_608,
-        oldest_unacked: Some(at(123)),
-    };
+    let line = SessionLine { table: name("table", 1), principal: name("principal", 1).into(), ..line(Some(at(123))) };
     let around = Surroundings { sessions: (vec![line; LISTED], 4_000), ..around() };
     let all = serde_json::to_string(&Report::new(&history, None, around.clone())).unwrap();
     assert!(all.len() < 100_000, "{}", all.len());

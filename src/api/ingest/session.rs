@@ -272,6 +272,7 @@ impl Session {
                     };
                 }
                 Ok(()) => {
+                    // A batch that waits for its principal's rate is not taken: whoever comes next sends it again.
                     if let Some(status) = self.leave.status() {
                         return End::Status(status);
                     }

@@ -53,7 +53,7 @@ pub(super) enum Answer {
 pub(super) struct JwksCache {
     timing: KeyTiming,
     good: Option<Good>,
-    /// When the last fetch began.
+    /// When the last fetch began; where it failed, when it ended.
     tried_at: Option<Instant>,
     failed: bool,
     fetching: bool,
@@ -103,10 +103,13 @@ impl JwksCache {
     }
 
     /// A fetch has ended. Says whether the set has changed.
-    pub(super) fn end(&mut self, fetched: Option<Good>) -> bool {
+    pub(super) fn end(&mut self, fetched: Option<Good>, now: Instant) -> bool {
         self.fetching = false;
         self.failed = fetched.is_none();
-        let Some(fetched) = fetched else { return false };
+        let Some(fetched) = fetched else {
+            self.tried_at = Some(now);
+            return false;
+        };
         let changed = self.good.as_ref().is_none_or(|good| good.text != fetched.text);
         self.good = Some(fetched);
         changed
@@ -163,7 +166,7 @@ mod tests {
         assert_eq!((says(&mut cache, "a", start), cache.next_fetch(start)), ("wait".to_owned(), start));
         cache.begin(start);
         assert_eq!(says(&mut cache, "a", start), "wait");
-        assert!(cache.end(Some(good(&["a"], start))));
+        assert!(cache.end(Some(good(&["a"], start)), start));
         assert_eq!(says(&mut cache, "a", after(start, 29)), "key");
         assert_eq!(says(&mut cache, "b", after(start, 29)), "none");
         assert_eq!(cache.next_fetch(after(start, 29)), after(start, 600));
@@ -171,12 +174,12 @@ mod tests {
         let later = after(start, 30);
         assert_eq!((says(&mut cache, "b", later), cache.next_fetch(later)), ("wait".to_owned(), later));
         cache.begin(later);
-        assert!(!cache.end(Some(good(&["a"], later))), "the same set");
+        assert!(!cache.end(Some(good(&["a"], later)), later), "the same set");
         assert_eq!(says(&mut cache, "b", later), "none");
         assert_eq!(says(&mut cache, "b", after(start, 59)), "none");
         assert_eq!(says(&mut cache, "b", after(start, 60)), "wait");
         cache.begin(after(start, 60));
-        assert!(cache.end(Some(good(&["b"], after(start, 60)))));
+        assert!(cache.end(Some(good(&["b"], after(start, 60))), after(start, 60)));
         assert_eq!(says(&mut cache, "b", after(start, 60)), "key");
         assert_eq!(says(&mut cache, "a", after(start, 60)), "none", "a key that was taken out is gone");
     }
@@ -186,12 +189,12 @@ mod tests {
         let start = Instant::now();
         let mut cache = JwksCache::new(TIMING, None);
         cache.begin(start);
-        cache.end(Some(good(&["a"], start)));
+        cache.end(Some(good(&["a"], start)), start);
         let mut now = after(start, 600);
         while now < after(start, 24 * 3600) {
             assert!(cache.next_fetch(now) <= now);
             cache.begin(now);
-            assert!(!cache.end(None));
+            assert!(!cache.end(None, now));
             assert_eq!(says(&mut cache, "a", now), "key");
             assert_eq!(says(&mut cache, "b", after(now, 10)), "unknown for 20 s");
             assert_eq!(cache.next_fetch(now), after(now, 30), "it is tried again sooner than a set is refreshed");
@@ -199,10 +202,10 @@ mod tests {
         }
         assert_eq!(says(&mut cache, "a", now), "wait", "a day is over");
         cache.begin(now);
-        cache.end(None);
+        cache.end(None, now);
         assert_eq!(says(&mut cache, "a", now), "unknown for 30 s");
         cache.begin(after(now, 30));
-        cache.end(Some(good(&["a"], after(now, 30))));
+        cache.end(Some(good(&["a"], after(now, 30))), after(now, 30));
         assert_eq!(says(&mut cache, "a", after(now, 30)), "key");
         assert!(!cache.has_failed());
     }
