@@ -23,7 +23,7 @@ use crate::api::status;
 use crate::api::table::{Checks, TableApi};
 use crate::catalog::{Catalog, CatalogError, ShardConfig};
 use crate::config::{Backend, Settings};
-use crate::edge::{self, TlsError};
+use crate::edge::{self, ClientAuth, TlsError};
 use crate::limits::{ERROR_RESETS_MAX, HEADER_LIST_MAX_BYTES, MESSAGE_MAX_BYTES, PENDING_RESETS_MAX};
 use crate::middleware::auth::jwt::{KeyFileError, Tokens, check_key_files};
 use crate::middleware::auth::{Authenticator, WatchedFile};
@@ -406,7 +406,13 @@ fn authentication(
         }
         return AuthLayer::open();
     };
-    let tokens = Tokens::start(file.policy(), access.keys, shutdown.token());
+    let asks_for_certificates = settings.edge.tls.as_ref().is_some_and(|tls| tls.client_auth != ClientAuth::Off);
+    if !asks_for_certificates && !file.policy().borrow().certificates.is_empty() {
+        tracing::warn!(
+            "the access file has client_certificates, and no client is asked for one: name their authorities in tls.client_ca"
+        );
+    }
+    let tokens = Tokens::start(file.policy(), access.keys, Arc::clone(instruments), shutdown.token());
     let authenticator = Authenticator::new(file.policy(), Some(tokens));
     tokio::spawn(file.watch(access.reload_interval, Arc::clone(instruments), shutdown.token()));
     AuthLayer::new(authenticator, status::credential_refused, Arc::clone(instruments))

@@ -246,7 +246,7 @@ fn token_entry() -> Entry {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let tokens = {
         let _inside = runtime.enter();
-        Tokens::start(policy, KeyTiming::default(), CancellationToken::new())
+        Tokens::start(policy, KeyTiming::default(), Arc::default(), CancellationToken::new())
     };
     let verify = move |token: &str| runtime.block_on(tokens.verify(token));
     assert!(verify(&key.token(&issuer::claims("ana"))).is_ok(), "the sample itself is a good token");

@@ -203,6 +203,38 @@ async fn where_clients_need_certificates_only_those_of_their_authority_get_in() 
     assert!(error.contains("client certificate"), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_who_its_certificate_says_and_may_do_what_that_principal_may() {
+    let bed = Bed::new();
+    let access = "principals:\n  fraud: {write: [rows], read: [rows], admin: [rows]}\n  audit: {read: [rows]}\n\
+                  client_certificates:\n  - {name: \"uri:spiffe://cluster/sa/fraud\", principal: fraud}\n  \
+                  - {name: \"uri:spiffe://cluster/sa/audit\", principal: audit}\n";
+    let access = bed.files.write("access.yaml", access);
+    let mut tls = bed.tls();
+    (tls.client_ca, tls.client_auth) = (Some(bed.files.path("ca.pem")), Some(ClientAuth::Optional));
+    let settings = settings(|config| (config.tls, config.access) = (Some(tls), Some(access)));
+    let gateway = Gateway::start(settings).await.unwrap();
+    let who = |name: &str| {
+        let (cert, key) = bed.files.write_pair(name, &bed.authority.client(&format!("spiffe://cluster/sa/{name}")));
+        bed.options(&gateway).client_certificate(cert, key).connect().unwrap()
+    };
+    let fraud = who("fraud");
+    table(&fraud, "rows", DDL, &["id"], &[]).await;
+    write_and_read(&fraud, "a").await;
+    let audit = who("audit");
+    assert!(get(&audit, "rows", vec![text("a")]).await.is_some());
+    let refused = |error: ClientError| match error {
+        ClientError::Refused { code, .. } => code,
+        other => panic!("{other:?}"),
+    };
+    let denied = audit.writer(OpenOptions::new("rows")).await.unwrap_err();
+    assert_eq!(refused(denied), tonic::Code::PermissionDenied);
+    // A good certificate that nobody is known by, and none at all.
+    for client in [who("stranger"), bed.options(&gateway).connect().unwrap()] {
+        assert_eq!(refused(client.tables().list().await.unwrap_err()), tonic::Code::Unauthenticated);
+    }
+}
+
 /// An edge with nothing behind it, so that what the transport gets can be looked at.
 async fn edge_of(config: &EdgeConfig) -> (std::net::SocketAddr, edge::Incoming, std::sync::Arc<Instruments>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -186,7 +186,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.end(CANCELLED);
+        // A handler that panics is our fault, not its caller's.
+        self.end(if std::thread::panicking() { UNKNOWN } else { CANCELLED });
     }
 }
 

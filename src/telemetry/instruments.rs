@@ -184,6 +184,8 @@ pub struct Instruments {
     pub access_reloads: Family<OutcomeLabel, Counter>,
     /// 1 while the access file cannot be used, and an older one is in force.
     pub access_file_refused: Gauge,
+    /// Fetches of the keys of issuers of tokens, by outcome.
+    pub token_key_fetches: Family<OutcomeLabel, Counter>,
     /// Rows received, by principal.
     pub principal_rows: Family<PrincipalLabel, Counter>,
     /// Bytes of batches received, by principal.
@@ -317,6 +319,11 @@ impl Instruments {
                 "forebay.access_reloads",
                 "{file}",
                 "New access files, by what became of them: applied or refused",
+            ),
+            token_key_fetches: r.family(
+                "forebay.token_key_fetches",
+                "{fetch}",
+                "Fetches of the keys of issuers of tokens, by outcome: ok or failed",
             ),
             access_file_refused: r.one(
                 "forebay.access_file_refused",

@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::{Authenticator, Refusal, Shown};
-use crate::access::Caller;
+use crate::access::{Caller, Peer};
 use crate::telemetry::Instruments;
 use crate::telemetry::instruments::ReasonLabel;
 
@@ -60,8 +60,13 @@ impl<S> Layer<S> for AuthLayer {
 }
 
 impl Door {
-    fn refuse(&self, refusal: Refusal) -> Response<Body> {
-        self.instruments.calls_refused.get_or_create(&ReasonLabel { reason: refusal.label() }).inc();
+    fn refuse<B>(&self, refusal: Refusal, request: &Request<B>) -> Response<Body> {
+        let reason = refusal.label();
+        self.instruments.calls_refused.get_or_create(&ReasonLabel { reason }).inc();
+        // Whose old key still comes, and from where: what the client is not told.
+        let key = super::key_id(request.headers());
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
+        tracing::info!(reason, key, peer = peer.map(tracing::field::display), "a call is refused");
         (self.refusal)(refusal).into_http()
     }
 }
@@ -98,9 +103,9 @@ where
             Ok(Shown::Token(token)) => token.to_owned(),
             Ok(Shown::Good(identity)) => match door.authenticator.caller(identity) {
                 Ok(caller) => return Box::pin(self.inner.call(admit(request, caller))),
-                Err(refusal) => return Box::pin(std::future::ready(Ok(door.refuse(refusal)))),
+                Err(refusal) => return Box::pin(std::future::ready(Ok(door.refuse(refusal, &request)))),
             },
-            Err(refusal) => return Box::pin(std::future::ready(Ok(door.refuse(refusal)))),
+            Err(refusal) => return Box::pin(std::future::ready(Ok(door.refuse(refusal, &request)))),
         };
         let door = Arc::clone(door);
         // The one that was polled ready goes with the call.
@@ -110,7 +115,7 @@ where
             let identity = door.authenticator.token(&token).await;
             match identity.and_then(|identity| door.authenticator.caller(identity)) {
                 Ok(caller) => inner.call(admit(request, caller)).await,
-                Err(refusal) => Ok(door.refuse(refusal)),
+                Err(refusal) => Ok(door.refuse(refusal, &request)),
             }
         })
     }

@@ -141,6 +141,12 @@ impl Authenticator {
     }
 }
 
+/// The id of the key that is shown, if it has the form of one: whoever shows it may have made it up.
+fn key_id(headers: &HeaderMap) -> Option<&str> {
+    let text = bearer(headers).ok().flatten()?;
+    ShownKey::parse(text).ok().map(ShownKey::id)
+}
+
 /// The text after `Bearer`, if there is an `authorization` at all.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();

@@ -264,3 +264,42 @@ fn callers_are_what_their_credential_says() {
     let caller = authenticator.caller(identity).unwrap();
     assert!(caller.may(Permission::Read, "x") && !caller.may(Permission::Read, "y"));
 }
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_refused_call_is_logged_with_its_keys_id_and_not_with_its_secret() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let door = Door::new(Some(Arc::new(Tokens)));
+    let wrong = key("spark1", 9);
+    assert_eq!(door.with(&format!("Bearer {wrong}")).await, Err("not_accepted"));
+    assert_eq!(door.with("Bearer some.secret.token").await, Err("not_accepted"));
+    assert_eq!(door.with(&format!("Basic {wrong}")).await, Err("malformed"));
+    assert_eq!(door.with(&format!("Bearer {}", key("spark1", 1))).await, Ok("spark".to_owned()));
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let refused: Vec<_> = text.lines().filter(|line| line.contains("a call is refused")).collect();
+    assert_eq!(refused.len(), 3, "{text}");
+    for part in [r#"reason="credential_not_accepted""#, r#"key="spark1""#, "peer=127.0.0.1:1"] {
+        assert!(refused[0].contains(part), "no {part} in {text}");
+    }
+    assert!(!refused[2].contains("key="), "{text}");
+    for secret in [&wrong[10..20], "secret", &key("spark1", 1)[10..20]] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}

@@ -41,32 +41,26 @@ type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
 /// Fetches from one place.
 #[derive(Debug)]
-pub(super) enum Fetcher {
-    File(PathBuf),
-    Url {
-        url: Uri,
-        /// Made by the first fetch: whoever has no URL needs no trust roots.
-        client: OnceCell<HttpClient>,
-    },
+pub(super) struct Fetcher {
+    source: JwksSource,
+    /// Made by the first fetch from a URL: whoever has none needs no trust roots.
+    client: OnceCell<HttpClient>,
 }
 
 impl Fetcher {
-    pub(super) fn new(source: &JwksSource) -> Self {
-        match source {
-            JwksSource::File(path) => Self::File(path.clone()),
-            JwksSource::Url(url) => Self::Url { url: url.clone(), client: OnceCell::new() },
-        }
+    pub(super) fn new(source: JwksSource) -> Self {
+        Self { source, client: OnceCell::new() }
     }
 
     /// The text of the set, as it is now.
     pub(super) async fn fetch(&self) -> Result<Bytes, FetchError> {
-        match self {
-            Self::File(path) => {
+        match &self.source {
+            JwksSource::File(path) => {
                 let path = path.clone();
                 tokio::task::spawn_blocking(move || read(&path)).await.map_err(|_| FetchError::Interrupted)?
             }
-            Self::Url { url, client } => {
-                let client = client.get_or_try_init(|| connector(url)).await?;
+            JwksSource::Url(url) => {
+                let client = self.client.get_or_try_init(|| connector(url)).await?;
                 match tokio::time::timeout(JWKS_FETCH_TIMEOUT, get(client, url)).await {
                     Ok(fetched) => fetched,
                     Err(_elapsed) => Err(FetchError::TimedOut),

@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::keys::KeySet;
-use self::source::Source;
+use self::source::{Shared, Source};
 use self::token::Hint;
 use self::verified::{TokenHash, Verified};
 use super::{Refusal, Verification, VerifyTokens};
@@ -31,6 +31,7 @@ use crate::access::{Identity, IssuerConfig, JwksSource, Policy, PolicyWatch};
 use crate::limits::{
     JWKS_FILE_INTERVAL, JWKS_FILE_PAUSE, JWKS_KEEP, JWKS_PAUSE, JWKS_REFRESH, TOKEN_REMEMBERED, TOKENS_REMEMBERED,
 };
+use crate::telemetry::Instruments;
 
 pub use jwks_cache::KeyTiming;
 
@@ -78,8 +79,7 @@ pub struct Tokens {
     timing: KeyTiming,
     stop: CancellationToken,
     issuers: Mutex<Issuers>,
-    /// See [`Verified::get`].
-    epoch: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     verified: Mutex<Verified>,
 }
 
@@ -100,13 +100,18 @@ struct Running {
 impl Tokens {
     /// Starts to fetch the keys of all issuers, and follows the policy until `stop`. An endpoint that does not answer is a
     /// warning.
-    pub fn start(policy: PolicyWatch, timing: KeyTiming, stop: CancellationToken) -> Arc<Self> {
+    pub fn start(
+        policy: PolicyWatch,
+        timing: KeyTiming,
+        instruments: Arc<Instruments>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let tokens = Arc::new(Self {
             issuers: Mutex::new(Issuers { of: Arc::default(), sources: HashMap::new() }),
             policy: policy.clone(),
             timing,
             stop: stop.clone(),
-            epoch: Arc::default(),
+            shared: Arc::new(Shared { epoch: AtomicU64::new(0), instruments }),
             verified: Mutex::new(Verified::new(TOKENS_REMEMBERED)),
         });
         tokio::spawn(stop.run_until_cancelled_owned(Arc::clone(&tokens).follow(policy)));
@@ -143,7 +148,7 @@ impl Tokens {
                     (Arc::clone(&issuer.issuer), running)
                 })
                 .collect();
-            self.epoch.fetch_add(1, Ordering::AcqRel);
+            self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         }
         look(&issuers)
     }
@@ -154,15 +159,14 @@ impl Tokens {
             JwksSource::File(_) => FILE_TIMING,
         };
         let stop = self.stop.child_token();
-        let epoch = Arc::clone(&self.epoch);
-        let source = Source::start(Arc::clone(issuer), timing, before, epoch, stop.clone());
+        let source = Source::start(Arc::clone(issuer), timing, before, Arc::clone(&self.shared), stop.clone());
         Running { source, _stop: stop.drop_guard() }
     }
 
     async fn identity(&self, token: &str) -> Result<Identity, Refusal> {
         let hash: TokenHash = Sha256::digest(token.as_bytes()).into();
         // Of before the keys are looked at: what is verified by older ones is not taken for verified by newer ones.
-        let epoch = self.with_issuers(|_| self.epoch.load(Ordering::Acquire));
+        let epoch = self.with_issuers(|_| self.shared.epoch.load(Ordering::Acquire));
         let verified = self.verified().get(&hash, epoch, SystemTime::now());
         if let Some(identity) = verified {
             return Ok(identity);

@@ -17,6 +17,8 @@ use super::keys::{Key, KeySet, KeySetError};
 use crate::access::IssuerConfig;
 use crate::limits::JWKS_FETCH_TIMEOUT;
 use crate::middleware::auth::Refusal;
+use crate::telemetry::Instruments;
+use crate::telemetry::instruments::OutcomeLabel;
 
 /// An issuer, and its keys.
 #[derive(Debug)]
@@ -25,8 +27,15 @@ pub(super) struct Source {
     cache: Mutex<JwksCache>,
     wanted: Notify,
     fetched: watch::Sender<()>,
+    shared: Arc<Shared>,
+}
+
+/// What all sources of a gateway share.
+#[derive(Debug)]
+pub(super) struct Shared {
     /// Grows when keys change: what was verified by the old ones is verified again.
-    epoch: Arc<AtomicU64>,
+    pub(super) epoch: AtomicU64,
+    pub(super) instruments: Arc<Instruments>,
 }
 
 /// Why a set is not taken.
@@ -44,7 +53,7 @@ impl Source {
         issuer: Arc<IssuerConfig>,
         timing: KeyTiming,
         before: Option<&Self>,
-        epoch: Arc<AtomicU64>,
+        shared: Arc<Shared>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let before = before.filter(|before| before.issuer.keys == issuer.keys);
@@ -54,7 +63,7 @@ impl Source {
             Some(Good { keys: Arc::new(keys), ..good })
         });
         let cache = Mutex::new(JwksCache::new(timing, good));
-        let source = Self { issuer, cache, wanted: Notify::new(), fetched: watch::Sender::new(()), epoch };
+        let source = Self { issuer, cache, wanted: Notify::new(), fetched: watch::Sender::new(()), shared };
         let source = Arc::new(source);
         tokio::spawn(stop.run_until_cancelled_owned(Arc::clone(&source).run()));
         source
@@ -82,7 +91,7 @@ impl Source {
     }
 
     async fn run(self: Arc<Self>) {
-        let fetcher = Fetcher::new(&self.issuer.keys);
+        let fetcher = Fetcher::new(self.issuer.keys.clone());
         loop {
             let now = Instant::now();
             let next = self.lock().next_fetch(now);
@@ -111,6 +120,8 @@ impl Source {
     fn take(&self, fetched: Result<Good, NotFetched>) {
         let mut cache = self.lock();
         let (had_failed, issuer) = (cache.has_failed(), &*self.issuer.issuer);
+        let label = OutcomeLabel { outcome: if fetched.is_ok() { "ok" } else { "failed" } };
+        self.shared.instruments.token_key_fetches.get_or_create(&label).inc();
         let changed = match fetched {
             Ok(good) => {
                 let ignored = good.keys.ignored;
@@ -131,7 +142,7 @@ impl Source {
         };
         drop(cache);
         if changed {
-            self.epoch.fetch_add(1, Ordering::AcqRel);
+            self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         }
         self.fetched.send_replace(());
     }
