@@ -7,9 +7,9 @@
 //!
 //! Each turn is a quiet window and a flooded one; what counts is the ratio of their p99s, and of all turns the median. The stub,
 //! the gateway and the attackers are processes of their own. The attackers share this machine's cores, and their own work must
-//! not be what is measured: they are niced, so that the system prefers everybody else, and send at a bounded rate. What CPU time
-//! they and the gateway used is shown beside. Each turn's attackers have addresses of their own, eight of them, and come
-//! again as soon as they are closed. Figures are in docs/performance.md. Linux only.
+//! not be what is measured: they send at a bounded rate, which costs them a small part of a core; what CPU time they and the
+//! gateway used is shown beside. Each turn's attackers have addresses of their own, eight of them, and come again as soon as
+//! they are closed. Figures are in docs/performance.md. Linux only.
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -49,7 +49,7 @@ pub(crate) fn fail(message: String) -> Failure {
 
 const TABLE: &str = "rows";
 const ROWS: u64 = 1_000;
-/// The bystander reads at this pace, whatever the answers do.
+/// The bystander's pause between two reads: it has one under way, so that on a busy machine no backlog is what is measured.
 const PACE: Duration = Duration::from_millis(1);
 const WINDOW: Duration = Duration::from_millis(1_500);
 /// Of a flood, before the bystander is listened to.
@@ -233,17 +233,14 @@ struct Window {
 
 async fn read(client: &Client, gateway: &Gateway) -> Result<Window, Failure> {
     let reader = client.reader();
-    let mut histogram = Histogram::<u64>::new(3)?;
+    let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?;
     let (cpu, begun) = (gateway.cpu()?, Instant::now());
-    let mut due = begun;
     for number in 0.. {
         if begun.elapsed() >= WINDOW {
             break;
         }
-        tokio::time::sleep_until(due).await;
-        // From when it was due: a read that waits for the one before it has waited, too.
-        let asked = due.max(begun);
-        due += PACE;
+        sleep(PACE).await;
+        let asked = Instant::now();
         let answer = reader.get_row(TABLE, vec![text(&key(number % ROWS))], &[]).await?;
         if !matches!(answer.lookup, Lookup::Found(_)) {
             return Err(fail(format!("the bystander's row was not found: {:?}", answer.lookup)));
@@ -267,8 +264,8 @@ impl Drop for Attackers {
 
 impl Attackers {
     fn start(harm: usize, turn: u8, to: SocketAddr) -> Result<Self, Failure> {
-        let mut command = Command::new("nice");
-        command.args(["-n", "19"]).arg(std::env::current_exe()?).arg("--be-the-attackers");
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--be-the-attackers");
         let seconds = (WINDOW + WARM_UP + WARM_UP).as_secs_f64();
         command.args([harm.to_string(), turn.to_string(), to.to_string(), seconds.to_string()]);
         Ok(Self(command.stdout(Stdio::piped()).spawn()?))

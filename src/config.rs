@@ -583,6 +583,7 @@ mod tests {
             (Config { memory_mib: Some(1), ..Config::default() }, "memory_mib"),
             (Config { drain_seconds: Some(-1.0), ..Config::default() }, "drain_seconds"),
             (Config { window_bytes: Some(0), ..Config::default() }, "window_bytes"),
+            (Config { max_calls: Some(0), ..Config::default() }, "max_calls"),
             (Config { lanes: Some(0), ..Config::default() }, "lanes"),
             (Config { access_reload_seconds: Some(0.0), ..Config::default() }, "access_reload_seconds"),
         ];

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -255,6 +255,18 @@ fn fault_33_serving_other_machines_needs_an_access_file_or_a_word() {
     );
     let printed = stdout(&forebay(&[&serve[..], &["--allow-anyone", "--print-config"]].concat(), ""));
     assert!(printed.contains("allow_anyone: true"), "{printed}");
+
+    // With the word it starts, and says at the start what that means.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command.args(serve).arg("--allow-anyone").env_remove("FOREBAY_ACCESS").stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    let until_served: Vec<_> = lines.map(Result::unwrap).take_while(|line| !line.contains("serving gRPC")).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let warned =
+        until_served.iter().any(|line| line.contains("WARN") && line.contains("EVERYBODY who reaches 0.0.0.0:"));
+    assert!(warned, "{until_served:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

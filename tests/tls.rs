@@ -326,7 +326,7 @@ async fn a_new_certificate_is_shown_to_the_next_client_while_an_old_stream_goes_
 async fn slow_handshakes_hold_up_nobody_and_end() {
     let bed = Bed::new();
     let mut settings = bed.settings(|_| {});
-    settings.edge.handshake_timeout = Duration::from_millis(500);
+    settings.edge.handshake_timeout = Duration::from_secs(3);
     settings.edge.handshakes = 4;
     let gateway = Gateway::start(settings).await.unwrap();
     let mut slow = Vec::new();
@@ -339,7 +339,7 @@ async fn slow_handshakes_hold_up_nobody_and_end() {
     let client = bed.options(&gateway).connect().unwrap();
     let started = tokio::time::Instant::now();
     client.tables().list().await.unwrap();
-    assert!(started.elapsed() < Duration::from_millis(450), "it waited for others: {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_millis(2500), "it waited for others: {:?}", started.elapsed());
     for mut stream in slow {
         let mut rest = Vec::new();
         // Closed in order, or reset.

@@ -1,7 +1,8 @@
 //! A connection as the transport gets it: bytes both ways, and beside them somebody who counts frames.
 //!
 //! It knows who is at the other end (each request's extensions get a copy), holds its slot, and ends with an error when its
-//! client says nothing ([`crate::limits::PREFACE_TIMEOUT`]), does not speak HTTP/2, or floods. Caller: `accept` makes them, the
+//! client says nothing ([`crate::limits::PREFACE_TIMEOUT`]), does not speak HTTP/2, or floods. That the transport ends it for
+//! what its client does is seen and counted, too. Caller: `accept` makes them, the
 //! transport uses them.
 
 use std::future::Future;
@@ -19,7 +20,7 @@ use tonic::transport::server::Connected;
 
 use super::caps::{Origin, Slot};
 use super::flood::{Flood, FloodLimits, Guard};
-use super::frames::Follower;
+use super::frames::{Follower, FrameHead};
 use super::refused::Refusals;
 use crate::access::Peer;
 
@@ -34,7 +35,13 @@ enum Ended {
     NotHttp2,
     #[error("it sends frames that cost and carry nothing ({})", .0.reason())]
     Flood(Flood),
+    /// By the transport, which has said so to the client.
+    #[error("HTTP/2 does not allow what it does (error code {0})")]
+    Transport(u32),
 }
+
+/// HTTP/2's error code for what is too much of something.
+const ENHANCE_YOUR_CALM: u32 = 11;
 
 impl Ended {
     fn reason(self) -> &'static str {
@@ -43,6 +50,8 @@ impl Ended {
             Self::Stopping => "stopping",
             Self::NotHttp2 => "not_http2",
             Self::Flood(flood) => flood.reason(),
+            Self::Transport(ENHANCE_YOUR_CALM) => "flood_http2",
+            Self::Transport(_) => "http2_error",
         }
     }
 }
@@ -63,6 +72,7 @@ pub struct Connection {
     /// Until the client has begun to speak HTTP/2.
     patience: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
     ended: Option<Ended>,
+    is_counted: bool,
     refusals: Arc<Refusals>,
     /// Dropped with the connection.
     _slot: Slot,
@@ -105,21 +115,28 @@ impl Connection {
             guard: Guard::new(flood, Instant::now()),
             patience: Some(Box::pin(patience)),
             ended: None,
+            is_counted: false,
             refusals,
             _slot: slot,
         }
     }
 
-    /// Ends the connection: counted and logged once.
+    /// Ends the connection.
     fn end(&mut self, ended: Ended) -> io::Error {
-        if self.ended.is_none() {
-            self.ended = Some(ended);
-            self.refusals.count(ended.reason(), Some(self.peer.address), &ended);
-            if matches!(ended, Ended::Flood(_)) {
-                self.refusals.flooded(Origin::of(self.peer.address.ip()));
-            }
-        }
+        self.count(ended);
+        self.ended = Some(ended);
         io::Error::new(io::ErrorKind::ConnectionAborted, ended)
+    }
+
+    /// Counts and logs why the connection ends: once.
+    fn count(&mut self, ended: Ended) {
+        if std::mem::replace(&mut self.is_counted, true) {
+            return;
+        }
+        self.refusals.count(ended.reason(), Some(self.peer.address), &ended);
+        if matches!(ended, Ended::Flood(_) | Ended::Transport(_)) {
+            self.refusals.flooded(Origin::of(self.peer.address.ip()));
+        }
     }
 
     fn still_good(&mut self) -> io::Result<()> {
@@ -150,6 +167,13 @@ impl Connection {
         while let Ok(Some(head)) = self.sent.next(&mut data) {
             if let Err(flood) = self.guard.sent(head, now) {
                 return Err(self.end(Ended::Flood(flood)));
+            }
+            // It is short and written at once; a code that is cut off is not seen, and nothing is lost but a number.
+            if head.kind == FrameHead::GOAWAY
+                && let Some(code) = data.get(4..8).and_then(|code| code.try_into().ok()).map(u32::from_be_bytes)
+                && code != 0
+            {
+                self.count(Ended::Transport(code));
             }
         }
         Ok(())

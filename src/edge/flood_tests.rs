@@ -34,7 +34,7 @@ fn each_kind_of_flood_is_seen_within_its_burst_and_little_more() {
         (frame(FrameHead::PRIORITY, 3), Flood::Priority),
         (frame(FrameHead::CONTINUATION, 1), Flood::Continuation),
         (frame(FrameHead::WINDOW_UPDATE, 0), Flood::WindowUpdate),
-        (frame(0x7, 0), Flood::Unknown),
+        (frame(FrameHead::GOAWAY, 0), Flood::Unknown),
         (frame(0xbe, 0), Flood::Unknown),
         (empty, Flood::EmptyData),
     ];

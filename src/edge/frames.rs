@@ -25,6 +25,7 @@ impl FrameHead {
     pub(super) const RST_STREAM: u8 = 0x3;
     pub(super) const SETTINGS: u8 = 0x4;
     pub(super) const PING: u8 = 0x6;
+    pub(super) const GOAWAY: u8 = 0x7;
     pub(super) const WINDOW_UPDATE: u8 = 0x8;
     pub(super) const CONTINUATION: u8 = 0x9;
     /// END_STREAM of DATA and HEADERS; ACK of SETTINGS and PING.

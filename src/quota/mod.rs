@@ -4,22 +4,23 @@
 //! counts rows and KiB; a batch spends from its principal's limits and from its table's in one decision, or from none of
 //! them. Where several principals wait for one table, it serves them in proportion to their weights.
 //!
-//! `meter` is one limit, on `governor`; `fair` says whose turn it is at a table; `book` says who goes next; all three are pure.
-//! Here are the locks, the clock and the waiting. The limits are those of the policy in force whenever somebody asks; who
-//! waits asks again when it changes. A caller that nobody knows, and what no limit names, costs nothing.
+//! `rates` is what the policy says, `refusal` what a client hears; `meter` is one limit, on `governor`; `fair` says whose turn
+//! it is at a table, `book` who goes next: all of them pure. Here are the locks, the clock and the waiting. The limits are
+//! those of the policy in force whenever somebody asks; who waits asks again when it changes. A caller that nobody knows, and
+//! what no limit names, costs nothing.
 //!
 //! Callers: `api` for rows, `middleware::stream_open` for streams.
 
 mod book;
 mod fair;
 mod meter;
+mod rates;
+mod refusal;
 mod streams;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,160 +31,13 @@ use tokio_util::sync::CancellationToken;
 use self::book::{Answer, Book, Terms};
 use self::fair::Ticket;
 use self::meter::Time;
+pub use self::rates::{Bursts, Cost, Usage};
+use self::rates::{Rates, limit_name};
+pub use self::refusal::{Refusal, Subject, TooDear, UsedUp};
 pub use self::streams::StreamPermit;
 use self::streams::Streams;
 use crate::access::{Caller, Policy, PolicyWatch, Rate};
 use crate::limits::{QUOTA_IDLE_SWEEP, STREAM_RETRY};
-
-/// What rows do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Usage {
-    /// They are written.
-    Write,
-    /// They are read: each key counts, found or not.
-    Read,
-}
-
-/// What a batch or a call spends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Rows or keys.
-    pub rows: u32,
-    /// Bytes, as they arrived. Counted in KiB, and each batch's rounded up.
-    pub bytes: u64,
-}
-
-impl Cost {
-    /// Rows alone: reads are not limited by bytes.
-    pub fn rows(rows: usize) -> Self {
-        Self { rows: u32::try_from(rows).unwrap_or(u32::MAX), bytes: 0 }
-    }
-
-    fn kib(self) -> u32 {
-        u32::try_from(self.bytes.div_ceil(1024)).unwrap_or(u32::MAX)
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self { rows: self.rows.saturating_add(other.rows), bytes: self.bytes.saturating_add(other.bytes) }
-    }
-}
-
-/// Whose limit it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
-    /// A principal's.
-    Principal(Arc<str>),
-    /// A table's.
-    Table(Arc<str>),
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Principal(name) => write!(f, "principal/{name}"),
-            Self::Table(name) => write!(f, "table/{name}"),
-        }
-    }
-}
-
-/// A cost above what a limit lets through at once: waiting does not help.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{cost} {unit} at once are more than the limit `{limit}` of {subject} ever lets through: its burst is {burst}; send less \
-     at once, or have the burst raised",
-    unit = if limit.ends_with("kib") { "KiB" } else { "rows" }
-)]
-pub struct TooDear {
-    /// Whose limit it is.
-    pub subject: Subject,
-    /// Its key in the access file: `write_rows`, `write_kib`, `read_rows`.
-    pub limit: &'static str,
-    /// Its burst.
-    pub burst: u32,
-    /// What was asked for.
-    pub cost: u32,
-}
-
-/// A limit that is used up for now.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the limit `{limit}` of {subject} is used up; come back in {} s", retry_after.as_secs_f64())]
-pub struct UsedUp {
-    /// Whose limit it is.
-    pub subject: Subject,
-    /// Its key in the access file.
-    pub limit: &'static str,
-    /// When there may be enough again.
-    pub retry_after: Duration,
-}
-
-/// Why a call that does not wait may not go.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Never.
-    #[error(transparent)]
-    TooDear(#[from] TooDear),
-    /// Not now.
-    #[error(transparent)]
-    UsedUp(#[from] UsedUp),
-}
-
-/// The rates that one subject has for one usage.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Rates {
-    rows: Option<Rate>,
-    kib: Option<Rate>,
-}
-
-impl Rates {
-    fn is_limited(&self) -> bool {
-        self.rows.is_some() || self.kib.is_some()
-    }
-
-    fn of_principal(policy: &Policy, name: &str, usage: Usage) -> (Self, NonZeroU32) {
-        let Some(principal) = policy.principal(name) else { return (Self::default(), NonZeroU32::MIN) };
-        let limits = &principal.limits;
-        let rates = match usage {
-            Usage::Write => Self { rows: limits.write_rows, kib: limits.write_kib },
-            Usage::Read => Self { rows: limits.read_rows, kib: None },
-        };
-        (rates, limits.weight)
-    }
-
-    fn of_table(policy: &Policy, table: &str, usage: Usage) -> Self {
-        match (policy.limits_of_table(table), usage) {
-            (None, _) => Self::default(),
-            (Some(limits), Usage::Write) => Self { rows: limits.write_rows, kib: limits.write_kib },
-            (Some(limits), Usage::Read) => Self { rows: limits.read_rows, kib: None },
-        }
-    }
-
-    fn check(&self, cost: Cost, usage: Usage, subject: impl Fn() -> Subject) -> Result<(), TooDear> {
-        for (rate, cost, by_rows) in [(self.rows, cost.rows, true), (self.kib, cost.kib(), false)] {
-            if let Some(burst) = rate.map(|rate| rate.burst.get()).filter(|burst| cost > *burst) {
-                return Err(TooDear { subject: subject(), limit: limit_name(usage, by_rows), burst, cost });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The limit's key in the access file.
-fn limit_name(usage: Usage, by_rows: bool) -> &'static str {
-    match (usage, by_rows) {
-        (Usage::Write, true) => "write_rows",
-        (Usage::Write, false) => "write_kib",
-        (Usage::Read, _) => "read_rows",
-    }
-}
-
-/// What may be sent at once, as far as limits go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bursts {
-    /// Rows; `None` where they are not limited.
-    pub rows: Option<u32>,
-    /// KiB; `None` where they are not limited.
-    pub kib: Option<u32>,
-}
 
 /// The limits of everybody. Clones share them.
 #[derive(Debug, Clone)]
@@ -200,7 +54,7 @@ struct Inner {
 }
 
 /// A book under its lock, and a bell for each who waits. One lock for all: a decision takes a microsecond, and there is one
-/// a batch.
+/// for a batch or a call, never for a row.
 #[derive(Debug, Default)]
 struct Desk(Mutex<Waiting>);
 

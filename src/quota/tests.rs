@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroU32;
 use std::time::SystemTime;
 
 use proptest::prelude::*;
