@@ -422,6 +422,10 @@ impl Settings {
         let access = config.access.map(|file| AccessSettings { file, reload_interval, keys: KeyTiming::default() });
         let allow_anyone = config.allow_anyone.unwrap_or_default();
         check_who_may_come_in(listen, access.is_some(), allow_anyone)?;
+        if config.metrics_need_key == Some(true) && access.is_none() {
+            let message = "needs `access`: without an access file there are no keys".to_owned();
+            return Err(ConfigError { key: "metrics_need_key", message });
+        }
         Ok(Self {
             listen,
             admin,

@@ -285,9 +285,9 @@ pub const CONTROL_FRAMES_PER_SECOND: u32 = 100;
 /// Control frames that an answer's frame stands for: a window update for the stream, one for the connection, and the ping by
 /// which grpc-go, grpc-java and grpc-core measure their bandwidth.
 pub const CONTROL_FRAMES_PER_ANSWER_FRAME: u32 = 3;
-/// The smallest DATA frame that counts as an answer (chosen: a message's prefix and a little). Smaller ones are what a client
-/// gets that opens its window by single bytes.
-pub const ANSWER_FRAME_MIN_BYTES: u32 = 10;
+/// The smallest DATA frame that counts as an answer: a message's prefix and anything at all; a session's first acks have 9
+/// bytes. Smaller ones are what a client gets that opens its window by single bytes.
+pub const ANSWER_FRAME_MIN_BYTES: u32 = 6;
 /// Streams that one connection may reset at once when they have barely begun (chosen: twice the streams of a connection).
 pub const YOUNG_RESETS_BURST: u32 = 512;
 /// Such resets a second, beyond those that other streams stand for (chosen: hedged reads of a busy client).
@@ -309,8 +309,9 @@ pub const FLOOD_ADDRESSES_MAX: usize = 4096;
 pub const HEADER_LIST_MAX_BYTES: u32 = 16 * 1024;
 /// Streams that were reset before anybody looked at them (h2's default, made ours).
 pub const PENDING_RESETS_MAX: usize = 20;
-/// Streams of one connection that we reset for what was wrong in them (chosen: a quarter of hyper's default).
-pub const ERROR_RESETS_MAX: usize = 256;
+/// Streams of one connection that we reset for what was wrong in them, in its whole life (hyper's default, made ours: a
+/// proxy's connection lives for days).
+pub const ERROR_RESETS_MAX: usize = 1024;
 /// Bytes a second that a message must come in with, beyond the first [`MESSAGE_STALL_TIMEOUT`] of waiting (chosen: a slice
 /// of 2 MiB in two minutes).
 pub const MESSAGE_MIN_BYTES_PER_SECOND: u32 = 16 * 1024;

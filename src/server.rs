@@ -268,6 +268,11 @@ impl Gateway {
         let (admin, admin_address) = match admin_listener {
             Some(listener) => {
                 let address = local_address(&listener, settings.admin.unwrap_or(address), "the side port")?;
+                if policy.is_some() && !address.ip().is_loopback() {
+                    tracing::warn!(
+                        "no TLS on the side port {address}: operators' keys can be read on the way; put a proxy or a tunnel before it"
+                    );
+                }
                 let admin = Admin {
                     instruments: Arc::clone(&instruments),
                     shutdown: shutdown.clone(),

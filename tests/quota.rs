@@ -83,6 +83,21 @@ fn some_rows(name: &str, count: usize) -> v1::RowBatch {
     rows((0..count).map(|number| vec![text(format!("{name}-{number}")), int(number as i64)]))
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_35_what_waits_for_its_quota_is_not_taken_from_a_principal_that_is_gone() {
+    let slow = [("slow", "{write_rows: {per_second: 1, burst: 100}}"), ("other", "{}")];
+    let bed = Bed::start(&slow, &[]).await;
+    let (mut session, _) = bed.session("slow").await;
+    session.send_rows(1, some_rows("first", 100)).await;
+    ack_of(&mut session, 1).await;
+    session.send_rows(2, some_rows("waits", 50)).await;
+    sleep(Duration::from_millis(400)).await;
+    bed.access.write_without("slow", &slow);
+    let status = session.end().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+    assert_eq!((bed.stored("first"), bed.stored("waits")), (100, 0));
+}
+
 /// Waits for the ack of a batch; gives the windows that came before it.
 async fn ack_of(session: &mut RawSession, batch_seq: u64) -> Vec<v1::Window> {
     let mut windows = Vec::new();

@@ -115,11 +115,13 @@ async fn one_trace_shows_client_stream_attempt_and_dynamodb() {
         [stream.span_context.span_id()]
     );
     assert_eq!(says(&attempt, "forebay.outcome"), "ok");
-    let all = spans.all();
     let sum = |name: &str, key: &str| -> i64 {
+        let all = spans.all();
         let counts = all.iter().filter(|span| span.name == name).filter_map(|span| attribute(span, key));
         counts.map(|count| count.to_string().parse::<i64>().unwrap()).sum()
     };
+    // An attempt's span ends a moment after its rows are acked.
+    gateway::eventually("every row is in a span", || sum("write attempt", "forebay.items") >= ROWS).await;
     assert_eq!(sum("write attempt", "forebay.items"), ROWS);
     assert_eq!(sum("BatchWriteItem cards", "db.operation.batch.size"), ROWS);
     assert_eq!(says(&call, "db.system.name"), "aws.dynamodb");

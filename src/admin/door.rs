@@ -19,7 +19,8 @@ use crate::access::{PolicyWatch, ShownKey};
 
 /// How late a wrong key is answered (chosen: a person does not mind).
 const WRONG_KEY_DELAY: Duration = Duration::from_millis(500);
-/// So many wrong keys are answered at once; one more is told to come again. Eight guesses a second.
+/// So many wrong keys wait at once; one more is told at once to come again. No brake on guessing, which 256 bits need not: it
+/// keeps a script with an old key from being busy.
 const WRONG_KEYS_AT_ONCE: usize = 4;
 static WRONG_KEYS: Semaphore = Semaphore::const_new(WRONG_KEYS_AT_ONCE);
 

@@ -116,7 +116,9 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
         .route("/status", get(status_page))
         .route("/status.json", get(status_json));
     let guarded = |router: Router<Side>| router.route_layer(from_fn_with_state(side.clone(), operators_only));
-    let metrics = if metrics_need_key { guarded(metrics) } else { metrics };
+    // On loopback without an access file the guard is about who asks a browser to ask, which is a matter of metrics, too.
+    let is_guarded = metrics_need_key || matches!(side.admin.door, Door::OpenOnLoopback);
+    let metrics = if is_guarded { guarded(metrics) } else { metrics };
     let router = open.merge(metrics).merge(guarded(status)).layer(from_fn(careful_headers)).with_state(side);
     let served = listener::serve(listener, router, stop).await;
     if let Err(error) = sampler.await {

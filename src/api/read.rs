@@ -287,6 +287,8 @@ impl RangeStream {
             () = paid => {}
             () = until(self.patience.until) => return Err(deadline_exceeded()),
         }
+        // It may have waited for long; and a caller that is gone has no limit to wait for.
+        permit::ask(&self.caller, Permission::Read, &self.table.def.name)?;
         self.charges.found(rows.as_ref().map_or(0, Vec::len));
         let columns = first.then(|| columns(&decoder));
         Ok((first || rows.is_some()).then(|| v1::ReadRangeResponse { columns, rows: rows.unwrap_or_default() }))

@@ -91,6 +91,13 @@ impl TableService for TableApi {
             permit::ask(&caller, Permission::Admin, &table.dynamodb_table)?;
         }
         let def = convert::table_from_proto("table", &table)?;
+        if caller.policy().is_some() {
+            // Tables of other names may keep their rows there; who may not administer them hears nothing of them.
+            let sharing = in_time(deadline, self.catalog.sharing_names(&def)).await?;
+            if !sharing.iter().all(|name| caller.may(Permission::Admin, name)) {
+                return Err(status::permission_denied_table(&table.name));
+            }
+        }
         let (catalog, dry_run) = (self.catalog.clone(), request.dry_run);
         let outcome = to_the_end(deadline, async move { catalog.apply(def, dry_run).await }).await?;
         let result = match outcome.result {

@@ -251,6 +251,14 @@ impl Catalog {
         Ok(())
     }
 
+    /// The names of the other tables that use the DynamoDB table that this definition would use.
+    pub async fn sharing_names(&self, def: &TableDef) -> Result<Vec<String>, CatalogError> {
+        let default = self.default_dynamodb_table(&def.name);
+        let dynamodb_table = if def.dynamodb_table.is_empty() { default } else { def.dynamodb_table.clone() };
+        let def = TableDef { dynamodb_table, ..def.clone() };
+        Ok(self.sharing(&def).await?.into_iter().map(|other| other.name).collect())
+    }
+
     /// The other tables that use the same DynamoDB table.
     async fn sharing(&self, def: &TableDef) -> Result<Vec<TableDef>, CatalogError> {
         let newest = self.newest_records().await?;

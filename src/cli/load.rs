@@ -143,7 +143,7 @@ async fn load(
     match (finished, broken) {
         (Err(error), _) => {
             let CliError { exit, message } = error.into();
-            Err(CliError { exit, message: format!("{message}; {acked} rows of {name} were acked before") })
+            Err(CliError { exit, message: format!("{message}; at least {acked} rows of {name} were acked before") })
         }
         (Ok(_), Some(CliError { exit, message })) => {
             Err(CliError { exit, message: format!("{message}; {acked} rows before it were acked") })

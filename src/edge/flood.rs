@@ -3,8 +3,8 @@
 //! Two purses for each connection. **Control**: PING, SETTINGS, PRIORITY, CONTINUATION, WINDOW_UPDATE, empty DATA, and what
 //! HTTP/2 does not know. It fills slowly with time, and with each frame of an answer, since honest clients update windows and
 //! measure bandwidth in proportion to what they are sent. **Resets**: of streams that have barely begun, by the client or, for
-//! what was wrong in them, by us. It fills slowly with time, and with each stream that lived, since honest clients that cancel
-//! some reads finish others. A purse that is empty ends the connection.
+//! what was wrong in them, by us. It fills slowly with time, and with each stream that lived or was answered, since honest
+//! clients that cancel some reads finish others. A purse that is empty ends the connection.
 //!
 //! The transport bounds memory (one PING or SETTINGS is answered before the next is read; CONTINUATION frames of a header list
 //! are counted); this bounds work. Pure: time is passed in. Caller: `connection`.
@@ -171,6 +171,10 @@ impl Guard {
 
     /// We have sent a frame.
     pub(super) fn sent(&mut self, head: FrameHead, now: Instant) -> Result<(), Flood> {
+        if matches!(head.kind, FrameHead::HEADERS | FrameHead::DATA) && head.has_first_flag() {
+            // The end of an answer. Clients that had not sent all of their request reset the stream then.
+            self.resets.earn(1);
+        }
         match head.kind {
             FrameHead::HEADERS => self.control.earn(CONTROL_FRAMES_PER_ANSWER_FRAME),
             FrameHead::DATA if head.length >= ANSWER_FRAME_MIN_BYTES => {

@@ -108,7 +108,7 @@ fn a_client_that_measures_its_bandwidth_is_no_flood() {
     // A small ack every 200 µs for ten seconds; the client pings and updates both windows for each.
     for at in 0..50_000_u32 {
         let now = start + Duration::from_micros(u64::from(at) * 200);
-        guard.sent(FrameHead { length: 20, ..frame(FrameHead::DATA, 1) }, now).unwrap();
+        guard.sent(FrameHead { length: 9, ..frame(FrameHead::DATA, 1) }, now).unwrap();
         for (kind, stream) in [(FrameHead::PING, 0), (FrameHead::WINDOW_UPDATE, 0), (FrameHead::WINDOW_UPDATE, 1)] {
             guard.received(frame(kind, stream), now).unwrap();
         }
@@ -151,4 +151,17 @@ fn data_and_the_ends_of_streams_cost_nothing() {
 fn penalties_double_up_to_the_longest() {
     let penalty = |floods| penalty(floods, 100 * MILLISECOND, 2000 * MILLISECOND).as_millis();
     assert_eq!([0, 1, 2, 3, 9, u32::MAX].map(penalty), [0, 100, 200, 400, 2000, 2000]);
+}
+
+#[test]
+fn calls_that_we_refuse_early_are_nobodys_flood() {
+    let (mut guard, start) = guard();
+    for call in 0..5_000 {
+        let now = start + MILLISECOND * call;
+        let stream = call * 2 + 1;
+        guard.received(frame(FrameHead::HEADERS, stream), now).unwrap();
+        // A status without a body; the client gives up on the rest of its request.
+        guard.sent(FrameHead { flags: FrameHead::FIRST_FLAG, ..frame(FrameHead::HEADERS, stream) }, now).unwrap();
+        guard.received(frame(FrameHead::RST_STREAM, stream), now).unwrap();
+    }
 }

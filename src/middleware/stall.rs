@@ -5,6 +5,9 @@
 //! body is watched: silence inside a message, for longer than the limit, is an error of the body; and so is waiting for one
 //! message, in all its silences, for longer than the limit and what its size needs at [`MESSAGE_MIN_BYTES_PER_SECOND`]. Time
 //! counts only while somebody reads the body; a stream that is not read has nothing to answer for.
+//!
+//! A call that is not a stream of requests has nothing to be quiet about: its one message and its end are due, and while they do
+//! not come it holds a place among the calls of everybody. So there the clock runs from the beginning to the end of the request.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,13 +25,22 @@ use crate::limits::MESSAGE_MIN_BYTES_PER_SECOND;
 
 /// A client has stopped in the middle of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a message was begun, and {} for {} s", if *.is_slow { "its end did not come" } else { "nothing more of it came" }, limit.as_secs_f64())]
+#[error("a message was {}, and {} for {} s", if *.is_begun { "begun" } else { "due" }, if *.is_slow { "its end did not come" } else { "nothing more of it came" }, limit.as_secs_f64())]
 pub struct MessageStalled {
+    /// Some of a message had come; else, of a call that is not a stream, its message or its end was due.
+    pub is_begun: bool,
     /// How long it may be silent; or, where it is slow, how long this message may take.
     pub limit: Duration,
     /// Bytes came, but too few.
     pub is_slow: bool,
 }
+
+/// The calls whose clients may send many messages, and be quiet between them.
+const REQUEST_STREAMS: [&str; 3] = [
+    "/forebay.v1.IngestService/Write",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
 
 /// Adds [`Stall`] to a service.
 #[derive(Debug, Clone, Copy)]
@@ -69,8 +81,8 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Stall<S> {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let limit = self.limit;
-        let watch =
-            |body| Body::new(Watched { body, place: Place::default(), limit, silence: None, waited: Duration::ZERO });
+        let may_be_quiet = REQUEST_STREAMS.contains(&request.uri().path());
+        let watch = |body| Body::new(Watched::new(body, limit, may_be_quiet));
         self.inner.call(request.map(watch))
     }
 }
@@ -78,12 +90,31 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Stall<S> {
 /// A body that ends with an error when it stalls.
 struct Watched {
     body: Body,
+    /// Between messages; else it is the whole request that is due.
+    may_be_quiet: bool,
+    /// The longest message so far, where the whole request is due.
+    longest: u32,
     place: Place,
     limit: Duration,
     /// Since when the client has been silent, and what runs out when that is too long.
     silence: Option<(Instant, Pin<Box<tokio::time::Sleep>>)>,
-    /// How long this message was waited for, in earlier silences.
+    /// How long this message, or the whole request, was waited for, in earlier silences.
     waited: Duration,
+}
+
+impl Watched {
+    fn new(body: Body, limit: Duration, may_be_quiet: bool) -> Self {
+        Self { body, may_be_quiet, longest: 0, place: Place::default(), limit, silence: None, waited: Duration::ZERO }
+    }
+
+    /// How long what is due may be waited for in all.
+    fn patience(&mut self) -> Duration {
+        self.longest = match self.may_be_quiet {
+            true => self.place.length(),
+            false => self.longest.max(self.place.length()),
+        };
+        self.limit + Duration::from_secs_f64(f64::from(self.longest) / f64::from(MESSAGE_MIN_BYTES_PER_SECOND))
+    }
 }
 
 /// Where in the sequence of length-prefixed messages the bytes have come to.
@@ -106,14 +137,12 @@ impl Place {
         self == Self::default()
     }
 
-    /// How long a message may be waited for in all, where a silence may take `limit`.
-    fn patience(self, limit: Duration) -> Duration {
-        let length = match self {
-            // It is not known yet.
+    /// How long the message is, as far as is known.
+    fn length(self) -> u32 {
+        match self {
             Self::Prefix { .. } => 0,
             Self::Message { length, .. } => length,
-        };
-        limit + Duration::from_secs_f64(f64::from(length) / f64::from(MESSAGE_MIN_BYTES_PER_SECOND))
+        }
     }
 
     /// Goes on by these bytes. Says whether a message ended in them.
@@ -167,20 +196,24 @@ impl http_body::Body for Watched {
             if let Some(Ok(frame)) = &frame
                 && let Some(data) = frame.data_ref()
                 && self.place.advance(data)
+                && self.may_be_quiet
             {
                 self.waited = Duration::ZERO;
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        if self.place.is_between_messages() {
+        let is_begun = !self.place.is_between_messages();
+        if self.may_be_quiet && !is_begun {
             return Poll::Pending;
         }
-        let (limit, waited, patience) = (self.limit, self.waited, self.place.patience(self.limit));
+        let (limit, waited, patience) = (self.limit, self.waited, self.patience());
         let wait = limit.min(patience.saturating_sub(waited));
         let silence = self.silence.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(wait))));
         ready!(silence.1.as_mut().poll(context));
         let is_slow = wait < limit;
-        Poll::Ready(Some(Err(MessageStalled { limit: if is_slow { patience } else { limit }, is_slow }.into())))
+        Poll::Ready(Some(Err(
+            MessageStalled { is_begun, limit: if is_slow { patience } else { limit }, is_slow }.into()
+        )))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -213,6 +246,47 @@ mod tests {
             }
         }
     }
+
+    /// Reads a request of these parts, a second before each, then nothing and no end; says when it was given up.
+    async fn given_up_after(parts: Vec<Vec<u8>>, may_be_quiet: bool) -> Option<(Duration, String)> {
+        let parts = futures_util::stream::unfold(parts.into_iter(), |mut parts| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            match parts.next() {
+                Some(part) => Some((Ok::<_, tonic::Status>(Frame::data(Bytes::from(part))), parts)),
+                None => std::future::pending().await,
+            }
+        });
+        let body = Body::new(http_body_util::StreamBody::new(parts));
+        let mut watched = Box::pin(Watched::new(body, Duration::from_secs(30), may_be_quiet));
+        let begun = Instant::now();
+        let read = async {
+            loop {
+                let frame =
+                    std::future::poll_fn(|context| http_body::Body::poll_frame(watched.as_mut(), context)).await;
+                if let Err(error) = frame.unwrap() {
+                    return (begun.elapsed(), error.to_string());
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(3600), read).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_6_a_call_that_is_no_stream_owes_its_message_and_its_end() {
+        let message = vec![0, 0, 0, 0, 1, 7];
+        let said = "a message was due, and nothing more of it came for 30 s";
+        let (after, words) = given_up_after(vec![], false).await.unwrap();
+        assert_eq!((after.as_secs(), words.as_str()), (30, said));
+        // The end does not come, nor do empty messages without end put it off.
+        let (after, _) = given_up_after(vec![message.clone()], false).await.unwrap();
+        assert!((30..=32).contains(&after.as_secs()), "{after:?}");
+        let (after, _) = given_up_after(vec![vec![0; 5]; 1000], false).await.unwrap();
+        assert!((30..=32).contains(&after.as_secs()), "{after:?}");
+        // A stream may be quiet before its messages and between them.
+        assert_eq!(given_up_after(vec![message.clone(), message], true).await, None);
+        assert_eq!(given_up_after(vec![], true).await, None);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_message_of_single_bytes_is_waited_for_no_longer_than_its_size_deserves() {
         let limit = Duration::from_secs(30);
@@ -227,8 +301,7 @@ mod tests {
             Some((Ok::<_, tonic::Status>(Frame::data(data)), None))
         });
         let body = Body::new(http_body_util::StreamBody::new(bytes));
-        let watched = Watched { body, place: Place::default(), limit, silence: None, waited: Duration::ZERO };
-        let mut watched = Box::pin(watched);
+        let mut watched = Box::pin(Watched::new(body, limit, true));
         let begun = Instant::now();
         let error = loop {
             let frame = std::future::poll_fn(|context| http_body::Body::poll_frame(watched.as_mut(), context)).await;
@@ -238,7 +311,7 @@ mod tests {
         };
         assert_eq!(
             error.downcast_ref(),
-            Some(&MessageStalled { limit: Duration::from_secs(40), is_slow: true }),
+            Some(&MessageStalled { is_begun: true, limit: Duration::from_secs(40), is_slow: true }),
             "{error}"
         );
         assert!((40..=41).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());

@@ -73,8 +73,15 @@ struct Principal {
 struct Table {
     meters: Meters,
     fair: Fair,
-    /// When the batch whose turn it is could have gone if nobody had gone before it.
-    due: Option<Time>,
+    /// The batch whose turn it is, and when it could have gone if nobody had gone before it.
+    due: Option<(Ticket, Time)>,
+}
+
+impl Table {
+    /// A batch waits for something else first: calls that do not wait may go before it.
+    fn put_off(&mut self, ticket: Ticket) {
+        self.due = self.due.filter(|(due, _)| *due != ticket);
+    }
 }
 
 #[derive(Debug)]
@@ -128,6 +135,7 @@ impl Book {
         table.meters.set(terms.table, now);
 
         if principal.hold.is_some_and(|holder| holder != ticket) {
+            table.put_off(ticket);
             table.fair.set_own(&name, Own::Held);
             self.woken.extend(table.fair.turn(now));
             return Answer::Wait;
@@ -136,6 +144,7 @@ impl Book {
         if ready_at > now {
             principal.hold = Some(ticket);
             principal.due.get_or_insert(ready_at);
+            table.put_off(ticket);
             table.fair.set_own(&name, Own::Until(ready_at));
             self.woken.extend(table.fair.turn(now));
             return Answer::AskAt(ready_at);
@@ -147,7 +156,9 @@ impl Book {
             }
             let ready_at = table.meters.ready_at(terms.cost, now);
             if ready_at > now {
-                table.due.get_or_insert(ready_at);
+                if table.due.is_none_or(|(due, _)| due != ticket) {
+                    table.due = Some((ticket, ready_at));
+                }
                 return Answer::AskAt(ready_at);
             }
         }
@@ -225,7 +236,7 @@ impl Book {
                 ready_at = ready_at.max(now + PASS_RETRY);
             }
             if ready_at > now && refusal.is_none_or(|refusal| refusal.ready_at < ready_at) {
-                let by_rows = meters.rows_ready_at(cost, now) >= ready_at;
+                let by_rows = meters.is_short_of_rows(cost, now);
                 refusal = Some(NotNow { table, by_rows, ready_at });
             }
         };
@@ -242,7 +253,7 @@ impl Book {
             }
             if let Some(table) = self.tables.get_mut(*table_name) {
                 table.meters.set(*rates, now);
-                look(Some(index), &table.meters, *cost, table.due);
+                look(Some(index), &table.meters, *cost, table.due.map(|(_, due)| due));
             }
         }
         if let Some(refusal) = refusal {

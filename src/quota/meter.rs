@@ -157,6 +157,11 @@ impl Meters {
         self.rows.as_ref().map_or(now, |meter| meter.ready_at(cost.rows, now))
     }
 
+    /// Whether it is the rows that take longest, rather than the KiB.
+    pub(super) fn is_short_of_rows(&self, cost: Cost, now: Time) -> bool {
+        self.rows.is_some() && self.rows_ready_at(cost, now) >= self.ready_at(cost, now)
+    }
+
     /// Spends what [`Self::ready_at`] said can be spent now.
     pub(super) fn spend(&self, cost: Cost, now: Time) {
         for (meter, cells) in [(&self.rows, cost.rows), (&self.kib, cost.kib())] {

@@ -168,6 +168,15 @@ async fn fault_7_a_table_of_ones_own_is_no_way_to_the_rows_of_another() {
     bound.table.as_mut().unwrap().dynamodb_table = "theirs".to_owned();
     let status = admin.tables().apply_table(bound.clone()).await.unwrap_err();
     assert_eq!(said(&status), (Code::PermissionDenied, "TABLE_DENIED".to_owned()));
+    // Nor by a name that fits one's grants, where somebody else's table keeps its rows under it.
+    let mut payments = apply("payments", false);
+    payments.table.as_mut().unwrap().dynamodb_table = "mine_data".to_owned();
+    bed.caller(&api_key("all")).tables().apply_table(payments).await.unwrap();
+    for dry_run in [true, false] {
+        let status = admin.tables().apply_table(apply("mine_data", dry_run)).await.unwrap_err();
+        assert_eq!(said(&status), (Code::PermissionDenied, "TABLE_DENIED".to_owned()));
+        assert!(!status.message().contains("payments"), "{}", status.message());
+    }
     // By its own name, said or not, and by one that it may administer.
     for dynamodb_table in ["mine", "mine_too", ""] {
         bound.table.as_mut().unwrap().dynamodb_table = dynamodb_table.to_owned();

@@ -35,13 +35,22 @@ impl AccessFile {
 
     /// Writes it again: the same principals, with other limits.
     pub fn write(&self, principals: &[(&str, &str)], tables: &[(&str, &str)]) {
+        self.write_with(principals, tables, self.keys.iter());
+    }
+
+    fn write_with<'a>(
+        &'a self,
+        principals: &[(&str, &str)],
+        tables: &[(&str, &str)],
+        keys: impl Iterator<Item = (&'a String, &'a NewKey)>,
+    ) {
         let mut text = "principals:\n".to_owned();
         for (name, limits) in principals {
             let grants = r#"read: ["*"], write: ["*"], admin: ["*"]"#;
             writeln!(text, "  {name}: {{{grants}, limits: {limits}}}").expect("room");
         }
         text.push_str("api_keys:\n");
-        for (name, key) in &self.keys {
+        for (name, key) in keys {
             let sha256: String =
                 key.as_shown().expect("a key").sha256().iter().map(|byte| format!("{byte:02x}")).collect();
             writeln!(text, "  - {{id: {name}, sha256: \"{sha256}\", principal: {name}}}").expect("room");
@@ -56,6 +65,13 @@ impl AccessFile {
         let next = self.folder.path().join("next.yaml");
         std::fs::write(&next, text).expect("it can be written");
         std::fs::rename(next, self.path()).expect("it can be renamed");
+    }
+
+    /// Writes it again without one of the principals and its key.
+    pub fn write_without(&self, gone: &str, principals: &[(&str, &str)]) {
+        let left: Vec<_> = principals.iter().copied().filter(|(name, _)| *name != gone).collect();
+        let keys = self.keys.iter().filter(|(name, _)| *name != gone);
+        self.write_with(&left, &[], keys);
     }
 
     pub fn path(&self) -> PathBuf {

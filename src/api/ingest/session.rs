@@ -241,7 +241,9 @@ impl Session {
                 memory = granted(&mut self.waiting), if self.waiting.is_some() => {
                     self.proceed(memory)
                 }
-                batch = self.quota.passed(), if self.quota.is_waiting() => match batch {
+                // Before what waits for its quota: a policy without the principal has no limit for it either.
+                leaving = self.leave.next() => self.take_leave(leaving).await,
+                batch = self.quota.passed(), if self.quota.is_waiting() && !self.leave.is_over() => match batch {
                     Ok(batch) => self.take_batch(batch),
                     Err(status) => Err(status.into()),
                 },
@@ -251,7 +253,6 @@ impl Session {
                 until = self.ingest.shutdown.drained(), if self.heeds_shutdown() => {
                     self.start_drain(v1::DrainReason::Shutdown, until).await
                 }
-                leaving = self.leave.next() => self.take_leave(leaving).await,
                 fenced = fenced(&mut self.epoch), if self.epoch.is_some() => Err(fenced.into()),
                 Ok(()) = self.schema_changes.changed() => self.announce_schema().await,
                 // A chunk at a time, and others first: a large batch must not keep a thread for itself.

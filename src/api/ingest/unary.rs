@@ -61,6 +61,9 @@ pub(super) async fn write_rows(
     let called_at = Instant::now();
     let opening = async {
         let opened = open::open(&ingest.catalog, first, ingest.pool.hash_seed(), caller).await?;
+        // Before the epoch, which would fence another run: a call that is refused has done nothing but add its columns.
+        let cost = || Cost { rows: claimed_rows(&opened, &payload), bytes: payload.wire_bytes() as u64 };
+        ingest.charges.write(caller, &opened.table.def.name, "payload", cost)?;
         let epoch = opened.claim_epoch(&ingest.catalog).await?;
         Ok::<_, Status>((opened, epoch))
     };
@@ -69,8 +72,6 @@ pub(super) async fn write_rows(
         opened = opening => opened?,
         () = until(deadline) => return Err(deadline_passed()),
     };
-    let cost = || Cost { rows: claimed_rows(&opened, &payload), bytes: payload.wire_bytes() as u64 };
-    ingest.charges.write(caller, &opened.table.def.name, "payload", cost)?;
     if is_atomic {
         // How much a transaction may carry is a matter of true sizes.
         opened.plan.measure();
