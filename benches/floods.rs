@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench floods               every flood, in about four minutes
-//! cargo bench --bench floods -- --quick    two turns each
+//! cargo bench --bench floods -- --quick    two turns each, without judgement
 //! ```
 //!
 //! Each turn is a quiet window and a flooded one; what counts is the ratio of their p99s, and of all turns the median. The stub,
@@ -77,7 +77,7 @@ fn harms() -> Vec<Harm> {
 /// Measures what floods do to others.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Two turns each
+    /// Two turns each, and no judgement: they show that it runs
     #[arg(long)]
     quick: bool,
     /// The binary to measure [default: the one that cargo built beside this]
@@ -346,7 +346,7 @@ async fn measure(arguments: &Arguments) -> Result<(), Failure> {
             broken.push(format!("{name} {ratio:.2}"));
         }
     }
-    match broken.is_empty() {
+    match broken.is_empty() || arguments.quick {
         true => Ok(()),
         false => Err(fail(format!("p99 more than {MOST_RATIO} times the quiet one: {}", broken.join(", ")))),
     }
