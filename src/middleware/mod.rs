@@ -7,7 +7,7 @@
 //! stream_open  streams of a principal, a second and at once; below auth, which says whose they are
 //! load_shed    unary calls at once; below what is about one caller, whose calls should not shed others'
 //! unary_writes a slot before the message is read, because the transport buffers the whole of it
-//! stall        ends a call that stops in the middle of a message
+//! stall        ends a call that stops in the middle of a message or, where it is no stream of them, does not send its message
 //! large_calls  on the table service: only calls that took a slot may have messages above tonic's own limit
 //! handler      streaming sessions take their slots in api::ingest; rates of rows are limited there, inside the streams, and in
 //!              the handlers of unary calls: a layer does not see what a message costs
