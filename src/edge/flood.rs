@@ -3,12 +3,13 @@
 //! Two purses for each connection. **Control**: PING, SETTINGS, PRIORITY, CONTINUATION, WINDOW_UPDATE, empty DATA, and what
 //! HTTP/2 does not know. It fills slowly with time, and with each frame of an answer, since honest clients update windows and
 //! measure bandwidth in proportion to what they are sent. **Resets**: of streams that have barely begun, by the client or, for
-//! what was wrong in them, by us. It fills slowly with time, and with each stream that lived or was answered, since honest
-//! clients that cancel some reads finish others. A purse that is empty ends the connection.
+//! what was wrong in them, by us. It fills slowly with time, and with each stream that lived, since honest
+//! clients that cancel some reads finish others. A stream that was answered before is reset for nothing. A purse that is empty ends the connection.
 //!
 //! The transport bounds memory (one PING or SETTINGS is answered before the next is read; CONTINUATION frames of a header list
 //! are counted); this bounds work. Pure: time is passed in. Caller: `connection`.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,6 +19,9 @@ use crate::limits::{
     ANSWER_FRAME_MIN_BYTES, CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_ANSWER_FRAME, CONTROL_FRAMES_PER_SECOND,
     UNASKED_PONG_COST, YOUNG_RESETS_BURST, YOUNG_RESETS_PER_SECOND, YOUNG_STREAM_AGE,
 };
+
+/// Answers whose streams may still be reset for nothing: twice the streams that a connection may have open.
+const ANSWERED_REMEMBERED: usize = 512;
 
 /// How much of something there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +129,8 @@ pub(super) struct Guard {
     older: Generation,
     /// Pings of ours that are not answered.
     pings_sent: u32,
+    /// Streams whose answers have ended of late, and that were not reset.
+    answered: VecDeque<u32>,
 }
 
 impl Guard {
@@ -137,6 +143,7 @@ impl Guard {
             newest_since: now,
             older: Generation::default(),
             pings_sent: 0,
+            answered: VecDeque::new(),
         }
     }
 
@@ -153,7 +160,15 @@ impl Guard {
                 }
                 return Ok(());
             }
-            FrameHead::RST_STREAM => return self.reset(head.stream, Flood::Reset, now),
+            FrameHead::RST_STREAM => {
+                return match self.answered.iter().rposition(|answered| *answered == head.stream) {
+                    Some(at) => {
+                        self.answered.remove(at);
+                        Ok(())
+                    }
+                    None => self.reset(head.stream, Flood::Reset, now),
+                };
+            }
             FrameHead::PING if head.has_first_flag() && self.pings_sent > 0 => {
                 self.pings_sent -= 1;
                 return Ok(());
@@ -172,8 +187,11 @@ impl Guard {
     /// We have sent a frame.
     pub(super) fn sent(&mut self, head: FrameHead, now: Instant) -> Result<(), Flood> {
         if matches!(head.kind, FrameHead::HEADERS | FrameHead::DATA) && head.has_first_flag() {
-            // The end of an answer. Clients that had not sent all of their request reset the stream then.
-            self.resets.earn(1);
+            // Clients that had not sent all of their request reset the stream when its answer ends.
+            if self.answered.len() == ANSWERED_REMEMBERED {
+                self.answered.pop_front();
+            }
+            self.answered.push_back(head.stream);
         }
         match head.kind {
             FrameHead::HEADERS => self.control.earn(CONTROL_FRAMES_PER_ANSWER_FRAME),
