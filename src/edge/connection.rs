@@ -40,8 +40,6 @@ enum Ended {
     Transport(u32),
 }
 
-/// HTTP/2's error code for no error, as it is sent.
-const NO_ERROR: [u8; 4] = [0; 4];
 /// HTTP/2's error code for what is too much of something.
 const ENHANCE_YOUR_CALM: u32 = 11;
 
@@ -167,11 +165,6 @@ impl Connection {
     fn watch_sent(&mut self, mut data: &[u8], now: Instant) -> io::Result<()> {
         // The server's side has no preface that could be wrong.
         while let Ok(Some(head)) = self.sent.next(&mut data) {
-            // Such a reset ends a stream that was answered before all of its request had come: a refusal of ours is nobody's
-            // flood.
-            if head.kind == FrameHead::RST_STREAM && data.get(..4) == Some(&NO_ERROR) {
-                continue;
-            }
             if let Err(flood) = self.guard.sent(head, now) {
                 return Err(self.end(Ended::Flood(flood)));
             }
