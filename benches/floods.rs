@@ -11,7 +11,7 @@
 //! gateway used is shown beside. Each turn's attackers have addresses of their own, eight of them, and come again as soon as
 //! they are closed. Figures are in docs/performance.md. Linux only.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -25,6 +25,8 @@ use prost::Message as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep};
 
+#[path = "support/harness.rs"]
+mod harness;
 #[allow(dead_code, reason = "shared with `system`, which uses the rest")]
 #[path = "system/processes.rs"]
 mod processes;
@@ -33,19 +35,14 @@ mod raw_http2;
 #[path = "../tests/common/stub_store.rs"]
 mod stub_store;
 
+pub(crate) use harness::{Failure, fail};
+use harness::{be_the_stub, line, median};
 use processes::{Forebay, Gateway, Stub};
 use raw_http2::{Flood, RawConnection, frame};
 
 /// As the gateway's own, so that the bystander costs as little as it can.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Why a bench ends early, for people.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-pub(crate) fn fail(message: String) -> Failure {
-    message.into()
-}
 
 const TABLE: &str = "rows";
 const ROWS: u64 = 1_000;
@@ -105,19 +102,6 @@ fn main() -> Result<(), Failure> {
         return runtime.block_on(be_the_attackers(attack));
     }
     runtime.block_on(measure(&arguments))
-}
-
-async fn be_the_stub(keep_items: bool) -> Result<(), Failure> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let options = stub_store::StubOptions { keep_items, ..Default::default() };
-    let stub = stub_store::StubStore::start(listener, options)?;
-    line(&stub.endpoint_url())?;
-    // Until it is killed.
-    std::future::pending().await
-}
-
-fn line(text: &str) -> Result<(), Failure> {
-    Ok(writeln!(std::io::stdout().lock(), "{text}")?)
 }
 
 /// What the attackers say at their end: connections that were closed, frames sent, milliseconds of CPU time.
@@ -278,11 +262,6 @@ impl Attackers {
         let [closed, frames, cpu_millis] = numbers[..] else { return Err(fail(format!("attackers said `{said}`"))) };
         Ok(Attack { closed, frames, cpu_millis })
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 async fn measure(arguments: &Arguments) -> Result<(), Failure> {

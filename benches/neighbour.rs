@@ -21,6 +21,8 @@ use tokio::time::{Instant, sleep};
 
 #[path = "../tests/common/access_file.rs"]
 mod access_file;
+#[path = "support/harness.rs"]
+mod harness;
 #[path = "system/load.rs"]
 mod load;
 #[path = "system/processes.rs"]
@@ -33,19 +35,14 @@ mod rows;
 mod stub_store;
 
 use access_file::AccessFile;
+pub(crate) use harness::{Failure, fail};
+use harness::{be_the_stub, line, median};
 use load::{Meter, Pace, Target};
 use processes::{Forebay, Gateway, Stub};
 use rows::Form;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Why a bench ends early, for people.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-pub(crate) fn fail(message: String) -> Failure {
-    message.into()
-}
 
 /// How much slower the quiet one's slowest batches may be beside the other one.
 const MOST: f64 = 2.0;
@@ -99,17 +96,9 @@ fn main() -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match arguments.be_the_stub {
-        true => runtime.block_on(be_the_stub()),
+        true => runtime.block_on(be_the_stub(false)),
         false => runtime.block_on(measure(&arguments)),
     }
-}
-
-async fn be_the_stub() -> Result<(), Failure> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let stub = stub_store::StubStore::start(listener, stub_store::StubOptions::default())?;
-    line(&stub.endpoint_url())?;
-    // Until it is killed.
-    std::future::pending().await
 }
 
 /// What the quiet one had in one measurement.
@@ -231,14 +220,4 @@ async fn quiet(
 
 fn early(ended: Result<forebay::proto::v1::Receipt, Failure>) -> Failure {
     ended.err().unwrap_or_else(|| fail("a session ended early".to_owned()))
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn line(text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    writeln!(std::io::stdout(), "{text}")
 }

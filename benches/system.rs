@@ -18,6 +18,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+#[path = "support/harness.rs"]
+mod harness;
 #[path = "system/load.rs"]
 mod load;
 #[path = "system/point_reads.rs"]
@@ -31,6 +33,8 @@ mod rows;
 #[path = "../tests/common/stub_store.rs"]
 mod stub_store;
 
+use harness::be_the_stub;
+pub(crate) use harness::{Failure, fail};
 use load::{Meter, Pace};
 use processes::{Forebay, Gateway, Stub};
 use report::{Figures, Load, Write};
@@ -39,13 +43,6 @@ use rows::Form;
 /// As the gateway's own, so that the load generator costs as little as it can.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Why a bench ends early, for people.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-pub(crate) fn fail(message: String) -> Failure {
-    message.into()
-}
 
 /// Mean items of a BatchWriteItem at half load with messages of 500 rows: below, batches do not fill.
 const MIN_ITEMS_PER_CALL: f64 = 20.0;
@@ -112,15 +109,6 @@ fn main() -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-async fn be_the_stub(keep_items: bool) -> Result<(), Failure> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let options = stub_store::StubOptions { keep_items, ..Default::default() };
-    let stub = stub_store::StubStore::start(listener, options)?;
-    report::line(&stub.endpoint_url())?;
-    // Until it is killed.
-    std::future::pending().await
 }
 
 async fn measure(arguments: &Arguments) -> Result<Figures, Failure> {

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use crate::Failure;
+use crate::harness::line;
 use crate::rows::Form;
 
 /// How much was sent.
@@ -70,13 +71,6 @@ pub(crate) struct Figures {
     pub(crate) idle_stream_bytes: Option<u64>,
     /// Seconds and rows of `forebay load`.
     pub(crate) load: Option<(f64, u64)>,
-}
-
-/// A line of the result.
-pub(crate) fn line(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
-    Ok(out.flush()?)
 }
 
 /// Says what happens next, on stderr; that it cannot be said is no reason to stop.
