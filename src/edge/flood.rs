@@ -2,9 +2,10 @@
 //!
 //! Two purses for each connection. **Control**: PING, SETTINGS, PRIORITY, CONTINUATION, WINDOW_UPDATE, empty DATA, and what
 //! HTTP/2 does not know. It fills slowly with time, and with each frame of an answer, since honest clients update windows and
-//! measure bandwidth in proportion to what they are sent. **Resets**: of streams that have barely begun, by the client or, for
-//! what was wrong in them, by us. It fills slowly with time, and with each stream that lived, since honest
-//! clients that cancel some reads finish others. A stream that was answered before is reset for nothing. A purse that is empty ends the connection.
+//! measure bandwidth in proportion to what they are sent. **Resets**: of streams that have barely begun, by the client, or by
+//! us, for what was wrong in them or because they were answered before their request had come. It fills slowly with time, and
+//! with each stream that lived, since honest clients that cancel some reads finish others. A client that resets a stream which
+//! was answered pays nothing. A purse that is empty ends the connection.
 //!
 //! The transport bounds memory (one PING or SETTINGS is answered before the next is read; CONTINUATION frames of a header list
 //! are counted); this bounds work. Pure: time is passed in. Caller: `connection`.

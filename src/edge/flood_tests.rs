@@ -154,7 +154,7 @@ fn penalties_double_up_to_the_longest() {
 }
 
 #[test]
-fn calls_that_we_refuse_early_are_nobodys_flood() {
+fn a_stream_that_was_answered_is_reset_for_nothing() {
     let (mut guard, start) = guard();
     for call in 0..5_000 {
         let now = start + MILLISECOND * call;
