@@ -20,7 +20,7 @@ use forebay::access::{
 };
 use forebay::limits::MESSAGE_STALL_TIMEOUT;
 use forebay::middleware::auth::Authenticator;
-use forebay::middleware::{AuthLayer, LoadShedLayer, StallLayer, StreamOpenLayer, TraceLayer, UnaryWritesLayer};
+use forebay::middleware::{AuthLayer, StallLayer, StreamOpenLayer, TraceLayer, load_shed, unary_writes};
 use forebay::payload::rows;
 use forebay::proto::v1::{self, value::Kind};
 use forebay::quota::{Cost, Quotas, Usage};
@@ -192,8 +192,8 @@ fn main() -> Result<(), Failure> {
     let (trace, trace_sampled) = (TraceLayer::new(Arc::clone(&instruments)), TraceLayer::new(Arc::clone(&traced)));
     let auth = AuthLayer::new(Authenticator::new(watch, None), |_| refused(), Arc::clone(&instruments));
     let stream_open = StreamOpenLayer::new(quotas.clone(), |_| refused(), Arc::clone(&instruments));
-    let load_shed = LoadShedLayer::new(1_000, refused, Arc::clone(&instruments));
-    let unary_writes = UnaryWritesLayer::new(slots, refused);
+    let load_shed = load_shed(1_000, refused, Arc::clone(&instruments));
+    let unary_writes = unary_writes(slots, refused);
     let stall = StallLayer::new(MESSAGE_STALL_TIMEOUT);
     // As in server.rs.
     let stack = tower::ServiceBuilder::new()

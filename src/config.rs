@@ -471,7 +471,7 @@ fn check_who_may_come_in(listen: SocketAddr, has_access: bool, allow_anyone: boo
     let wrong = |key, message: String| Err(ConfigError { key, message });
     match (has_access, allow_anyone) {
         (true, true) => wrong("allow_anyone", "cannot go together with access; choose one".to_owned()),
-        (false, false) if !listen.ip().to_canonical().is_loopback() => wrong(
+        (false, false) if !is_loopback(listen) => wrong(
             "listen",
             format!(
                 "`{listen}` can be reached from other machines, and nothing says who may come in: name an access file \
@@ -480,6 +480,11 @@ fn check_who_may_come_in(listen: SocketAddr, has_access: bool, allow_anyone: boo
         ),
         _ => Ok(()),
     }
+}
+
+/// Whether only this machine can reach an address.
+pub fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 /// Cores that the process may use.

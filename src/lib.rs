@@ -25,7 +25,7 @@
 //! proto       the generated types
 //! quota       rate limits, per principal and per table
 //! access      principals, grants and limits; the caller of a call
-//! yaml, limits, shutdown
+//! yaml, cause, limits, shutdown
 //! ```
 //!
 //! Imports go down this list only (`pool` and `read` do not know each other). A written row crosses two task hops: the
@@ -35,6 +35,7 @@ pub mod access;
 pub mod admin;
 pub mod api;
 pub mod catalog;
+pub mod cause;
 pub mod cli;
 pub mod client;
 pub mod config;

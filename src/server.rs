@@ -22,15 +22,13 @@ use crate::api::read::ReadApi;
 use crate::api::status;
 use crate::api::table::{Checks, TableApi};
 use crate::catalog::{Catalog, CatalogError, ShardConfig};
-use crate::config::{Backend, Settings};
+use crate::config::{Backend, Settings, is_loopback};
 use crate::edge::{self, ClientAuth, TlsError};
 use crate::limits::{ERROR_RESETS_MAX, HEADER_LIST_MAX_BYTES, MESSAGE_MAX_BYTES, PENDING_RESETS_MAX};
 use crate::middleware::auth::jwt::{KeyFileError, Tokens, check_key_files};
 use crate::middleware::auth::{Authenticator, WatchedFile};
 use crate::middleware::unary_writes::CHECK_ROWS;
-use crate::middleware::{
-    AuthLayer, LargeCalls, LoadShedLayer, StallLayer, StreamOpenLayer, TraceLayer, UnaryWritesLayer,
-};
+use crate::middleware::{AuthLayer, LargeCalls, StallLayer, StreamOpenLayer, TraceLayer, load_shed, unary_writes};
 use crate::pool::heat::HeatConfig;
 use crate::pool::{MemoryBudget, Pool, PoolConfig, PoolTasks};
 use crate::proto::server::ingest_service_server::IngestServiceServer;
@@ -166,7 +164,7 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let Ports { listener, address, admin: admin_listener, tls } = ports;
         let has_tls = tls.is_some();
-        if !has_tls && !address.ip().is_loopback() {
+        if !has_tls && !is_loopback(address) {
             tracing::warn!("no TLS on {address}: what clients send, their tokens too, can be read on the way");
         }
         let control_table = control_table(&settings);
@@ -242,8 +240,8 @@ impl Gateway {
             .layer(TraceLayer::new(Arc::clone(&instruments)))
             .layer(auth)
             .layer(StreamOpenLayer::new(quotas, status::quota_used_up, Arc::clone(&instruments)))
-            .layer(LoadShedLayer::new(settings.max_calls, status::overloaded, Arc::clone(&instruments)))
-            .layer(UnaryWritesLayer::new(slots, no_slot))
+            .layer(load_shed(settings.max_calls, status::overloaded, Arc::clone(&instruments)))
+            .layer(unary_writes(slots, no_slot))
             .layer(StallLayer::new(settings.message_stall_timeout));
         let router = server
             .add_service(
@@ -268,7 +266,7 @@ impl Gateway {
         let (admin, admin_address) = match admin_listener {
             Some(listener) => {
                 let address = local_address(&listener, settings.admin.unwrap_or(address), "the side port")?;
-                if policy.is_some() && !address.ip().is_loopback() {
+                if policy.is_some() && !is_loopback(address) {
                     tracing::warn!(
                         "no TLS on the side port {address}: operators' keys can be read on the way; put a proxy or a tunnel before it"
                     );
@@ -404,7 +402,7 @@ fn authentication(
     shutdown: &Shutdown,
 ) -> AuthLayer {
     let (Some(file), Some(access)) = (access, &settings.access) else {
-        if !address.ip().to_canonical().is_loopback() {
+        if !is_loopback(address) {
             tracing::warn!(
                 "EVERYBODY who reaches {address} may read, write and drop every table: `allow_anyone` is on"
             );
@@ -425,7 +423,7 @@ fn authentication(
 
 /// Who may look at the status page.
 fn door(policy: Option<PolicyWatch>, address: SocketAddr, allow_anyone: bool) -> Door {
-    match (policy, address.ip().to_canonical().is_loopback()) {
+    match (policy, is_loopback(address)) {
         (Some(policy), _) => Door::Operators(policy),
         (None, true) => Door::OpenOnLoopback,
         (None, false) if allow_anyone => Door::OpenToAnyone,

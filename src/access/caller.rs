@@ -1,6 +1,6 @@
 //! The caller of a call: a credential that was shown, and what it is worth now.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use super::file::ANYONE;
@@ -53,6 +53,9 @@ pub enum Loss {
     GrantRemoved,
 }
 
+/// [`ANYONE`], made once: a batch asks for its caller's name several times.
+static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| ANYONE.into());
+
 /// Who makes a call. A part of the request's extensions; clones are cheap.
 #[derive(Debug, Clone)]
 pub struct Caller(Option<Arc<Known>>);
@@ -83,7 +86,7 @@ impl Caller {
     pub fn name(&self) -> Arc<str> {
         match &self.0 {
             Some(known) => Arc::clone(&known.identity.principal),
-            None => ANYONE.into(),
+            None => Arc::clone(&NOBODY),
         }
     }
 

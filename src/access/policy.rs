@@ -100,6 +100,13 @@ pub struct Policy {
     pub table_limits: Vec<TableLimits>,
 }
 
+impl ApiKey {
+    /// Whether its time is over.
+    pub fn is_over(&self, now: SystemTime) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
 impl Policy {
     /// A principal.
     pub fn principal(&self, name: &str) -> Option<&Arc<Principal>> {

@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::Semaphore;
 
 use crate::access::{PolicyWatch, ShownKey};
+use crate::middleware::auth::{NoCredential, authorization};
 
 /// How late a wrong key is answered (chosen: a person does not mind).
 const WRONG_KEY_DELAY: Duration = Duration::from_millis(500);
@@ -67,7 +68,7 @@ impl Door {
                 let text = shown(headers)?;
                 let policy = policy.borrow();
                 let key = ShownKey::parse(&text).ok().and_then(|shown| policy.api_key(shown)).ok_or(Refusal::Wrong)?;
-                if key.expires_at.is_some_and(|at| at <= now) {
+                if key.is_over(now) {
                     return Err(Refusal::Wrong);
                 }
                 match policy.principal(&key.principal).is_some_and(|principal| principal.operator) {
@@ -91,11 +92,8 @@ impl Door {
 
 /// The password of Basic, or the text of Bearer.
 fn shown(headers: &HeaderMap) -> Result<String, Refusal> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().ok_or(Refusal::Missing)?;
-    let text = value.to_str().ok().filter(|_| values.next().is_none()).ok_or(Refusal::Wrong)?;
-    let (scheme, credential) = text.trim().split_once(' ').ok_or(Refusal::Wrong)?;
-    let credential = credential.trim_start();
+    let shown = authorization(headers).map_err(|NoCredential| Refusal::Wrong)?;
+    let (scheme, credential) = shown.ok_or(Refusal::Missing)?;
     if scheme.eq_ignore_ascii_case("bearer") {
         return Ok(credential.to_owned());
     }

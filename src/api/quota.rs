@@ -65,7 +65,7 @@ impl Charges {
     pub(super) async fn read_page(&self, caller: &Caller, table: &str, rows: usize) {
         let began = Instant::now();
         self.quotas.acquire_in_parts(Usage::Read, caller, table, rows).await;
-        let label = PrincipalLabel { principal: caller.name().to_string() };
+        let label = PrincipalLabel::of(&caller.name());
         self.instruments.rate_limited_seconds.get_or_create(&label).inc_by(began.elapsed().as_secs_f64());
         self.count_reads(caller, rows);
     }
@@ -82,13 +82,13 @@ impl Charges {
     }
 
     fn count_reads(&self, caller: &Caller, keys: usize) {
-        let label = PrincipalLabel { principal: caller.name().to_string() };
+        let label = PrincipalLabel::of(&caller.name());
         self.instruments.principal_reads.get_or_create(&label).inc_by(keys as u64);
     }
 
     fn settle(&self, caller: &Caller, field: &str, charged: Result<(), Refusal>) -> Result<(), Status> {
         charged.map_err(|refusal| {
-            let label = PrincipalLabel { principal: caller.name().to_string() };
+            let label = PrincipalLabel::of(&caller.name());
             self.instruments.rate_limited_calls.get_or_create(&label).inc();
             match refusal {
                 Refusal::TooDear(error) => status::too_dear(field, &error),

@@ -108,10 +108,7 @@ impl Catalog {
         dry_run: bool,
         created: &mut bool,
     ) -> Result<Step, CatalogError> {
-        let mut def = def.clone();
-        if def.dynamodb_table.is_empty() {
-            def.dynamodb_table = self.default_dynamodb_table(&def.name);
-        }
+        let mut def = self.placed(def);
         self.check_dynamodb_name(&def.dynamodb_table)?;
         self.check_clash(&def).await?;
         let Some(found) = self.inner.store.describe_table(&def.dynamodb_table).await? else {
@@ -251,12 +248,18 @@ impl Catalog {
         Ok(())
     }
 
+    /// The definition, with the DynamoDB table that it would use where it names none.
+    fn placed(&self, def: &TableDef) -> TableDef {
+        let mut def = def.clone();
+        if def.dynamodb_table.is_empty() {
+            def.dynamodb_table = self.default_dynamodb_table(&def.name);
+        }
+        def
+    }
+
     /// The names of the other tables that use the DynamoDB table that this definition would use.
     pub async fn sharing_names(&self, def: &TableDef) -> Result<Vec<String>, CatalogError> {
-        let default = self.default_dynamodb_table(&def.name);
-        let dynamodb_table = if def.dynamodb_table.is_empty() { default } else { def.dynamodb_table.clone() };
-        let def = TableDef { dynamodb_table, ..def.clone() };
-        Ok(self.sharing(&def).await?.into_iter().map(|other| other.name).collect())
+        Ok(self.sharing(&self.placed(def)).await?.into_iter().map(|other| other.name).collect())
     }
 
     /// The other tables that use the same DynamoDB table.

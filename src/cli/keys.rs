@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{CliError, Exit, print_json, print_line};
-use crate::access::{ApiKey, KeyIdError, NewKey, Policy, ShownKey, check_key_id, parse_access_file, read_access_file};
+use crate::access::{KeyIdError, NewKey, Policy, ShownKey, check_key_id, parse_access_file, read_access_file};
 use crate::yaml::{duration, moment};
 
 /// What stands for a principal that was not named. No file takes it for one by mistake: it has to be there.
@@ -166,7 +166,7 @@ fn list(args: &ListArgs) -> Result<Exit, CliError> {
         let keys = keys.iter().map(|key| {
             let mut object = json!({ "id": &*key.id, "principal": &*key.principal });
             object["expires_at"] = key.expires_at.map(moment::print).into();
-            object["expired"] = is_over(key, now).into();
+            object["expired"] = key.is_over(now).into();
             if args.hashes {
                 object["sha256"] = hex(key.sha256).into();
             }
@@ -179,7 +179,7 @@ fn list(args: &ListArgs) -> Result<Exit, CliError> {
     rows.extend(keys.into_iter().map(|key| {
         let expires = match key.expires_at {
             None => "never".to_owned(),
-            Some(at) if is_over(key, now) => format!("{} (expired)", moment::print(at)),
+            Some(at) if key.is_over(now) => format!("{} (expired)", moment::print(at)),
             Some(at) => moment::print(at),
         };
         let hash = if args.hashes { hex(key.sha256) } else { String::new() };
@@ -192,10 +192,6 @@ fn list(args: &ListArgs) -> Result<Exit, CliError> {
         print_line(format!("{id:first$}  {principal:second$}  {expires:third$}  {hash}").trim_end())?;
     }
     Ok(Exit::Ok)
-}
-
-fn is_over(key: &ApiKey, now: SystemTime) -> bool {
-    key.expires_at.is_some_and(|at| at <= now)
 }
 
 fn policy(path: &Path) -> Result<Policy, CliError> {

@@ -10,6 +10,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::convert::ConvertError;
+use crate::cause;
+use crate::proto::code_name;
 
 /// The `domain` of every ErrorInfo that a gateway sends.
 const ERROR_DOMAIN: &str = "forebay";
@@ -154,57 +156,20 @@ impl ClientError {
 
 /// The innermost error behind a status, where the transport made the status.
 fn root_cause(status: &Status) -> Option<String> {
-    status.source().map(innermost)
-}
-
-/// The words of the error at the root.
-pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
+    status.source().map(cause::innermost)
 }
 
 /// Whether the status says that no connection was made. tonic hides the type, so the text of its chain decides; a wrong
 /// guess changes one sentence and nothing else.
 fn is_connect_error(status: &Status) -> bool {
-    let mut source = status.source();
-    while let Some(error) = source {
+    status.source().into_iter().flat_map(cause::chain).any(|error| {
         let text = error.to_string();
-        if text.contains("connect error") || text.contains("dns error") {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+        text.contains("connect error") || text.contains("dns error")
+    })
 }
 
 fn reason_suffix(code: Code, reason: &str) -> String {
     if reason.is_empty() || reason == code_name(code) { String::new() } else { format!(", {reason}") }
-}
-
-/// gRPC's own spelling of a code.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

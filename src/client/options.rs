@@ -144,7 +144,7 @@ impl ConnectOptions {
             tls = tls.identity(Identity::from_pem(cert_pem, key_pem));
         }
         endpoint.tls_config(tls).map_err(|error| {
-            let message = format!("cannot be set up: {}", super::error::innermost(&error));
+            let message = format!("cannot be set up: {}", crate::cause::innermost(&error));
             ClientError::BadOption { what: "TLS".to_owned(), message }
         })
     }

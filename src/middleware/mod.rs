@@ -16,6 +16,7 @@
 pub mod auth;
 pub mod large_calls;
 pub mod load_shed;
+pub mod places;
 pub mod stall;
 pub mod stream_open;
 pub mod trace;
@@ -23,8 +24,8 @@ pub mod unary_writes;
 
 pub use auth::AuthLayer;
 pub use large_calls::LargeCalls;
-pub use load_shed::LoadShedLayer;
+pub use load_shed::load_shed;
 pub use stall::{MessageStalled, StallLayer};
 pub use stream_open::StreamOpenLayer;
 pub use trace::TraceLayer;
-pub use unary_writes::UnaryWritesLayer;
+pub use unary_writes::unary_writes;

@@ -62,7 +62,7 @@ impl<S> Layer<S> for StreamOpenLayer {
 impl Gate {
     fn refuse(&self, caller: &Caller, used_up: &UsedUp) -> Response<Body> {
         self.instruments.calls_refused.get_or_create(&ReasonLabel { reason: used_up.limit }).inc();
-        let label = PrincipalLabel { principal: caller.name().to_string() };
+        let label = PrincipalLabel::of(&caller.name());
         self.instruments.rate_limited_calls.get_or_create(&label).inc();
         (self.refusal)(used_up).into_http()
     }

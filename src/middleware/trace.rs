@@ -15,14 +15,15 @@ use std::task::{Context, Poll};
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use opentelemetry::KeyValue;
-use opentelemetry::trace::FutureExt as _;
 use tokio::time::Instant;
+use tonic::Code;
 use tower::{Layer, Service};
 
 use crate::access::Peer;
+use crate::proto::code_name;
 use crate::telemetry::Instruments;
 use crate::telemetry::instruments::RpcLabel;
-use crate::telemetry::spans::Span;
+use crate::telemetry::spans::{Span, within};
 
 /// What is served; other paths are `_OTHER`, because they come from outside.
 const METHODS: [&str; 15] = [
@@ -44,28 +45,8 @@ const METHODS: [&str; 15] = [
 ];
 /// A method that is not served.
 const OTHER: &str = "_OTHER";
-/// The names of gRPC's status codes, by their numbers.
-const STATUS: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-const CANCELLED: &str = STATUS[1];
-const UNKNOWN: &str = STATUS[2];
+const CANCELLED: &str = code_name(Code::Cancelled);
+const UNKNOWN: &str = code_name(Code::Unknown);
 /// Statuses that are the server's failure, by the conventions; the others are the caller's.
 const FAILURES: [&str; 6] = ["UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"];
 
@@ -117,11 +98,7 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move {
             let mut call = call;
-            let answer = match scope {
-                Some(scope) => answer.with_context(scope).await,
-                None => answer.await,
-            };
-            match answer {
+            match within(scope, answer).await {
                 Ok(response) => {
                     // An answer without messages has its status in its head.
                     if let Some(status) = status_of(response.headers()) {
@@ -208,8 +185,8 @@ fn attributes<B>(method: &'static str, request: &Request<B>) -> Vec<KeyValue> {
 }
 
 fn status_of(headers: &HeaderMap) -> Option<&'static str> {
-    let code = headers.get("grpc-status")?.to_str().ok().and_then(|code| code.parse::<usize>().ok());
-    Some(code.and_then(|code| STATUS.get(code).copied()).unwrap_or(UNKNOWN))
+    // What is no number of gRPC is UNKNOWN.
+    Some(code_name(Code::from_bytes(headers.get("grpc-status")?.as_bytes())))
 }
 
 /// A response's body, watched until it ends.

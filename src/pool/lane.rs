@@ -21,6 +21,7 @@ use super::retry::RetryConfig;
 use super::slices::{Slices, Standings};
 use super::{PoolTable, Slice};
 use crate::store::{BatchWrite, OneWrite, SequenceRule, Store, TransactWrite, WriteDone, WriteError};
+use crate::telemetry::spans::within;
 use crate::telemetry::{Instruments, Span};
 
 mod settle;
@@ -330,7 +331,7 @@ impl Lane {
             Taken::Attempt(Attempt { slots, call, units, bytes }) => {
                 permit.takes(units);
                 let items = slots.len();
-                let handle = self.attempts.spawn(spans::within(scope, async move {
+                let handle = self.attempts.spawn(within(scope, async move {
                     match call {
                         Call::Batch(items) => store.batch_write(BatchWrite { table, items }).await,
                         Call::One(item) => store.write_one(OneWrite { table, item, sequence }).await,
@@ -353,7 +354,7 @@ impl Lane {
                 let count = items.len();
                 let request = TransactWrite { table, items, sequence, token };
                 let call = async move { store.transact_write(request).await };
-                let handle = self.attempts.spawn(spans::within(scope, call));
+                let handle = self.attempts.spawn(within(scope, call));
                 (What::Group(group), count, bytes, handle)
             }
         };

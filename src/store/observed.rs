@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use opentelemetry::KeyValue;
-use opentelemetry::trace::FutureExt as _;
 use tokio::time::Instant;
 
 use super::{
@@ -17,7 +16,7 @@ use super::{
 use crate::schema::table::TableDef;
 use crate::telemetry::Instruments;
 use crate::telemetry::instruments::DbLabel;
-use crate::telemetry::spans::Span;
+use crate::telemetry::spans::{Span, within};
 
 /// Where a store is, for people who read traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +52,7 @@ impl Observed {
         let scope = span.as_ref().map(Span::scope);
         let mut running = Running { store: self, operation, table, started: Instant::now(), span, ended: false };
         Box::pin(async move {
-            let answer = match scope {
-                Some(scope) => call.with_context(scope).await,
-                None => call.await,
-            };
+            let answer = within(scope, call).await;
             match &answer {
                 Ok(done) => {
                     if let Some(span) = &running.span {

@@ -121,6 +121,13 @@ labels! {
     }
 }
 
+impl PrincipalLabel {
+    /// A principal's.
+    pub fn of(principal: &str) -> Self {
+        Self { principal: principal.to_owned() }
+    }
+}
+
 /// The instruments.
 pub struct Instruments {
     registry: Registry,
@@ -388,7 +395,7 @@ impl Instruments {
 
     /// Counts what a principal sent.
     pub fn count_received(&self, principal: &str, rows: u64, bytes: u64) {
-        let label = PrincipalLabel { principal: principal.to_owned() };
+        let label = PrincipalLabel::of(principal);
         if rows > 0 {
             self.principal_rows.get_or_create(&label).inc_by(rows);
         }

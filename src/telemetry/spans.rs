@@ -13,7 +13,8 @@ use std::fmt;
 use http::HeaderMap;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::{
-    Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _,
+    FutureExt as _, Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _,
+    TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -140,6 +141,14 @@ impl Span {
     /// Ends it.
     pub fn end(&self) {
         self.0.span().end();
+    }
+}
+
+/// Runs a call beneath the span of this scope, where there is one.
+pub async fn within<T>(scope: Option<Context>, call: impl Future<Output = T>) -> T {
+    match scope {
+        Some(scope) => call.with_context(scope).await,
+        None => call.await,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::payload::arrow::ArrowCursor;
 use crate::payload::rows::{self, RowsCursor, RowsPosition};
 use crate::payload::{Chunk, PayloadError};
 use crate::pool::{BatchTicket, MemoryPermit};
+use crate::proto::server::batch::Payload as WirePayload;
 
 /// The payload of a batch, in the session's form.
 #[derive(Debug)]
@@ -24,6 +25,14 @@ pub(in crate::api) enum Payload {
 }
 
 impl Payload {
+    /// A batch's; `None` where it has none.
+    pub(super) fn of(batch: Option<WirePayload>) -> Option<Self> {
+        Some(match batch? {
+            WirePayload::Rows(rows) => Self::Rows(rows),
+            WirePayload::Arrow(arrow) => Self::Arrow(arrow.ipc_messages),
+        })
+    }
+
     /// How much came over the wire.
     pub(in crate::api) fn wire_bytes(&self) -> usize {
         match self {

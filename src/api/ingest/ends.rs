@@ -7,6 +7,7 @@ use tonic::Status;
 
 use super::encoding::EncodingError;
 use crate::api::status::{self, reason};
+use crate::cause;
 use crate::middleware::MessageStalled;
 use crate::pool::{SessionFailure, Trouble};
 use crate::proto::v1;
@@ -29,7 +30,7 @@ impl From<Status> for End {
 
 /// An error of the transport: the client's own cancellation, or a message that cannot be decoded.
 pub(super) fn unreadable(error: Status) -> End {
-    if let Some(stalled) = source::<MessageStalled>(&error) {
+    if let Some(stalled) = cause::chain(&error).find_map(|error| error.downcast_ref::<MessageStalled>()) {
         return End::Status(status::deadline_exceeded(reason::MESSAGE_STALLED, stalled.to_string()));
     }
     match error.code() {
@@ -37,11 +38,6 @@ pub(super) fn unreadable(error: Status) -> End {
         tonic::Code::OutOfRange => End::Status(status::out_of_range(reason::TOO_LARGE, error.message().to_owned())),
         _ => End::Status(status::invalid_argument("message", error.message().to_owned())),
     }
-}
-
-/// An error of a kind among those that led to another.
-fn source<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 /// The status of a batch that cannot be encoded.

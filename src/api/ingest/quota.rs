@@ -22,7 +22,6 @@ use crate::access::Caller;
 use crate::api::status;
 use crate::limits::{QUOTA_WAIT_QUIET, QUOTA_WINDOW_GROWS_AFTER, QUOTA_WINDOW_HALVINGS};
 use crate::proto::server::Batch;
-use crate::proto::server::batch::Payload as WirePayload;
 use crate::proto::v1;
 use crate::quota::{Bursts, Cost, TooDear, Usage};
 use crate::telemetry::instruments::PrincipalLabel;
@@ -63,11 +62,8 @@ impl SessionQuota {
         if !quotas.limit(Usage::Write, &self.caller, &self.table) {
             return Ok(Some(batch));
         }
-        let payload = match &batch.payload {
-            Some(WirePayload::Rows(rows)) => Payload::Rows(rows.clone()),
-            Some(WirePayload::Arrow(arrow)) => Payload::Arrow(arrow.ipc_messages.clone()),
-            None => return Ok(Some(batch)),
-        };
+        // Its bytes are shared.
+        let Some(payload) = Payload::of(batch.payload.clone()) else { return Ok(Some(batch)) };
         let cost = Cost { rows: claimed_rows(opened, &payload), bytes: payload.wire_bytes() as u64 };
         let (quotas, caller, table) = (quotas.clone(), self.caller.clone(), Arc::clone(&self.table));
         let mut passed = Box::pin(async move { quotas.acquire(Usage::Write, &caller, &table, cost).await });
@@ -100,7 +96,7 @@ impl SessionQuota {
         let Waiting { batch, since, .. } = self.waiting.take()?;
         let waited = since.elapsed();
         self.waited += waited;
-        let label = PrincipalLabel { principal: self.caller.name().to_string() };
+        let label = PrincipalLabel::of(&self.caller.name());
         self.ingest.instruments.rate_limited_seconds.get_or_create(&label).inc_by(waited.as_secs_f64());
         self.shrunk.end_wait(Instant::now());
         Some(batch)

@@ -32,7 +32,6 @@ use crate::catalog::EpochClaim;
 use crate::limits::ACK_MAX_OUTCOMES;
 use crate::payload::{Chunk, RowReject};
 use crate::pool::{BatchTicket, MemoryPermit, SessionEvent, SessionLink};
-use crate::proto::server::batch::Payload as WirePayload;
 use crate::proto::server::write_request::Message as Request;
 use crate::proto::server::{Batch, WriteRequest};
 use crate::proto::v1;
@@ -317,10 +316,8 @@ impl Session {
             // How much a transaction may carry is a matter of true sizes.
             self.opened.plan.measure();
         }
-        let payload = match batch.payload {
-            Some(WirePayload::Rows(rows)) => Payload::Rows(rows),
-            Some(WirePayload::Arrow(arrow)) => Payload::Arrow(arrow.ipc_messages),
-            None => return Err(status::invalid_argument("batch.payload", "is missing: send rows or arrow").into()),
+        let Some(payload) = Payload::of(batch.payload) else {
+            return Err(status::invalid_argument("batch.payload", "is missing: send rows or arrow").into());
         };
         let bytes = payload.wire_bytes();
         let now = Instant::now();

@@ -106,7 +106,7 @@ impl Authenticator {
         let shown = ShownKey::parse(text).map_err(|_| Refusal::Malformed)?;
         let key = self.policy.borrow().api_key(shown).cloned().ok_or(Refusal::NotAccepted)?;
         // Only who has the secret hears that it has expired.
-        if key.expires_at.is_some_and(|at| at <= now) {
+        if key.is_over(now) {
             return Err(Refusal::Expired);
         }
         Ok(Identity {
@@ -147,13 +147,27 @@ fn key_id(headers: &HeaderMap) -> Option<&str> {
     ShownKey::parse(text).ok().map(ShownKey::id)
 }
 
-/// The text after `Bearer`, if there is an `authorization` at all.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+/// An `authorization` that is not a scheme and a credential, or more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoCredential;
+
+/// The scheme and the credential of a request, if it has an `authorization` at all. The side port reads it, too.
+///
+/// # Errors
+///
+/// Where there is one of another form, or several.
+pub fn authorization(headers: &HeaderMap) -> Result<Option<(&str, &str)>, NoCredential> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().ok().filter(|_| values.next().is_none()).ok_or(Refusal::Malformed)?;
-    let (scheme, credential) = text.trim().split_once(' ').ok_or(Refusal::Malformed)?;
-    let credential = credential.trim_start();
+    let text = value.to_str().ok().filter(|_| values.next().is_none()).ok_or(NoCredential)?;
+    let (scheme, credential) = text.trim().split_once(' ').ok_or(NoCredential)?;
+    Ok(Some((scheme, credential.trim_start())))
+}
+
+/// The text after `Bearer`, if there is an `authorization` at all.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let shown = authorization(headers).map_err(|NoCredential| Refusal::Malformed)?;
+    let Some((scheme, credential)) = shown else { return Ok(None) };
     let is_one = !credential.is_empty() && credential.bytes().all(|byte| byte.is_ascii_graphic());
     match scheme.eq_ignore_ascii_case("bearer") && is_one {
         true => Ok(Some(credential)),

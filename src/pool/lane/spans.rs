@@ -1,10 +1,9 @@
 //! The span of an attempt: beneath the first session whose rows it carries, and linked to all of them.
 
-use std::future::Future;
 use std::sync::Arc;
 
-use opentelemetry::trace::{FutureExt as _, SpanContext};
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanContext;
 use smallvec::SmallVec;
 
 use super::{Lane, Running};
@@ -61,13 +60,5 @@ impl Running {
             }
             span.end();
         }
-    }
-}
-
-/// Runs a call beneath a span.
-pub(super) async fn within<T>(scope: Option<Context>, call: impl Future<Output = T>) -> T {
-    match scope {
-        Some(scope) => call.with_context(scope).await,
-        None => call.await,
     }
 }

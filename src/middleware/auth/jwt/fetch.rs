@@ -16,6 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::OnceCell;
 
 use crate::access::JwksSource;
+use crate::cause;
 use crate::limits::{JWKS_FETCH_TIMEOUT, JWKS_MAX_BYTES};
 
 /// Why keys did not come.
@@ -104,19 +105,13 @@ async fn get(client: &HttpClient, url: &Uri) -> Result<Bytes, FetchError> {
         .header(USER_AGENT, concat!("forebay/", env!("CARGO_PKG_VERSION")))
         .body(Empty::new())
         .map_err(|error| FetchError::Http(error.to_string()))?;
-    let response = client.request(request).await.map_err(|error| FetchError::Http(words(&error)))?;
+    let response = client.request(request).await.map_err(|error| FetchError::Http(cause::innermost(&error)))?;
     if response.status() != StatusCode::OK {
         return Err(FetchError::Status(response.status()));
     }
     match Limited::new(response.into_body(), JWKS_MAX_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(FetchError::TooLarge),
-        Err(error) => Err(FetchError::Http(words(&*error))),
+        Err(error) => Err(FetchError::Http(cause::innermost(&*error))),
     }
-}
-
-/// The innermost of the errors that led to another: the others say "client error".
-fn words(error: &(dyn std::error::Error + 'static)) -> String {
-    let innermost = std::iter::successors(Some(error), |error| error.source()).last();
-    innermost.unwrap_or(error).to_string()
 }

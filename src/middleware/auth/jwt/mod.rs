@@ -29,8 +29,7 @@ use self::verified::{TokenHash, Verified};
 use super::{Refusal, Verification, VerifyTokens};
 use crate::access::{Identity, IssuerConfig, JwksSource, Policy, PolicyWatch};
 use crate::limits::{
-    JWKS_FILE_INTERVAL, JWKS_FILE_PAUSE, JWKS_KEEP, JWKS_PAUSE, JWKS_REFRESH, TOKEN_MAX_BYTES, TOKEN_REMEMBERED,
-    TOKENS_REMEMBERED,
+    JWKS_FILE_INTERVAL, JWKS_FILE_PAUSE, JWKS_KEEP, JWKS_PAUSE, JWKS_REFRESH, TOKEN_REMEMBERED, TOKENS_REMEMBERED,
 };
 use crate::telemetry::Instruments;
 
@@ -165,9 +164,6 @@ impl Tokens {
     }
 
     async fn identity(&self, token: &str) -> Result<Identity, Refusal> {
-        if token.len() > TOKEN_MAX_BYTES {
-            return Err(Refusal::Malformed);
-        }
         let hash: TokenHash = Sha256::digest(token.as_bytes()).into();
         // Of before the keys are looked at: what is verified by older ones is not taken for verified by newer ones.
         let epoch = self.with_issuers(|_| self.shared.epoch.load(Ordering::Acquire));
