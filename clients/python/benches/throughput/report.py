@@ -29,13 +29,14 @@ class Setting:
     request_bytes_a_row: Dict[str, int] = field(default_factory=dict)
     """What the stub counted, by way: DynamoDB's JSON."""
 
-    def ratios(self, way: str) -> List[float]:
-        """Task time against the baseline's of the same round."""
-        rounds = zip(self.samples.get(way, []), self.samples.get(BASELINE, []))
-        return [sample.task_seconds / baseline.task_seconds for sample, baseline in rounds]
+    def ratios(self, way: str, against: str = BASELINE) -> List[float]:
+        """Task time against another way's of the same round."""
+        rounds = zip(self.samples.get(way, []), self.samples.get(against, []))
+        return [sample.task_seconds / other.task_seconds for sample, other in rounds]
 
-    def ratio(self, way: str) -> Optional[float]:
-        ratios = self.ratios(way)
+    def ratio(self, way: str, against: str = BASELINE) -> Optional[float]:
+        """The median of the rounds' ratios; None where one of the two was not measured."""
+        ratios = self.ratios(way, against)
         return statistics.median(ratios) if ratios else None
 
     @property
@@ -88,7 +89,12 @@ def _line(way: Way, samples: Sequence[Sample], ratios: Sequence[float]) -> str:
 def as_json(settings: Sequence[Setting], about: Mapping[str, Any]) -> Dict[str, Any]:
     """Everything that was measured."""
     described = [
-        {**asdict(setting), "ratio": setting.ratio(PROMISED), "promise": PROMISE, "kept": setting.kept}
+        {
+            **asdict(setting),
+            "ratios": {way: setting.ratio(way) for way in setting.samples},
+            "promise": PROMISE,
+            "kept": setting.kept,
+        }
         for setting in settings
     ]
     return {"about": dict(about), "settings": described}

@@ -111,6 +111,7 @@ def _forebay(frame: DataFrame, target: Target) -> None:
 
 BASELINE = "boto3"
 PROMISED = "forebay"
+TUNED = "boto3-tuned"
 
 WAYS: Sequence[Way] = (
     Way(PROMISED, "`forebay`, Arrow", _forebay),
@@ -118,7 +119,7 @@ WAYS: Sequence[Way] = (
     Way(
         "boto3-threads", f"boto3 `batch_writer`, {boto.THREADS} threads", _foreach_partition(boto.batch_writer_threads)
     ),
-    Way("boto3-tuned", f"boto3 client by hand, {boto.THREADS} threads", _foreach_partition(boto.tuned)),
+    Way(TUNED, f"boto3 client by hand, {boto.THREADS} threads", _foreach_partition(boto.tuned)),
     Way("drop-arrow", "Arrow to Python, dropped", _source("drop_arrow"), writes=False),
     Way("drop-rows", "Arrow to Python's rows, dropped", _source("drop_rows"), writes=False),
     Way("drop-pickled", "`foreachPartition`, dropped", _drop_pickled, writes=False),
