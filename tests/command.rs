@@ -439,8 +439,8 @@ fn places(expected: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
     expected.iter().map(|(row, reason, field)| (*row, (*reason).to_owned(), (*field).to_owned())).collect()
 }
 
-const USE_LEGACY: &str = "cast it before it is sent, or give the table `store_assignment: legacy`";
-const USE_ANSI: &str = "cast it before it is sent, or give the table `store_assignment: ansi`";
+const USE_LEGACY: &str = "cast it before it is sent, or give the table or the session `store_assignment: legacy`";
+const USE_ANSI: &str = "cast it before it is sent, or give the table or the session `store_assignment: ansi`";
 
 const SLOPPY_DDL: &str = "id BIGINT NOT NULL, n TINYINT, ok BOOLEAN, day DATE";
 const SLOPPY: &str = "\

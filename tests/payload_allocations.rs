@@ -165,7 +165,7 @@ fn ten_times_the_rows_take_no_more_allocations() {
     let point =
         |at: usize| vec![text(if at.is_multiple_of(2) { "hot\"" } else { "cold" }), value(Kind::IntValue(at as i64))];
     let put = Writes::from(WriteOp::Put);
-    let each = Writes { mode: RowMode::ByColumn("op".to_owned()), on_missing: None };
+    let each = Writes { mode: RowMode::ByColumn("op".to_owned()), on_missing: None, store_assignment: None };
     let feed_sent = "op STRING, id STRING, v BIGINT, a STRING";
     for (name, table, session, writes, row) in [
         ("own types", &strict, own_types, &put, &own as &dyn Fn(usize) -> Vec<Value>),

@@ -87,6 +87,30 @@ async fn ansi_rounds_numbers_and_reads_none_from_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_may_coerce_by_another_policy_than_the_table() {
+    let (_gateway, client) = gateway::start().await;
+    table(&client, "strict", DDL, v1::StoreAssignment::Strict, |_| {}).await;
+    table(&client, "loose", DDL, v1::StoreAssignment::Legacy, |_| {}).await;
+    let row = || rows([vec![text("a"), double(7.9)]]);
+    let with = |name: &str, policy| {
+        let mut open = open(name);
+        open.set_store_assignment(policy);
+        open
+    };
+
+    let ansi = write(&client, with("strict", v1::StoreAssignment::Ansi), row()).await;
+    assert_eq!(ansi.outcomes, []);
+    assert_eq!(get(&client, "strict", vec![text("a")]).await.unwrap()[1], int(7));
+
+    let strict = write(&client, with("loose", v1::StoreAssignment::Strict), row()).await;
+    assert_eq!(strict.outcomes[0].reason(), v1::RowReason::Inexact);
+
+    // The table's own where the session says nothing.
+    assert_eq!(write(&client, open("strict"), row()).await.outcomes.len(), 1);
+    assert_eq!(write(&client, open("loose"), row()).await.outcomes, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_types_that_never_fit_is_refused_with_the_mode_that_would_do() {
     let (_gateway, client) = gateway::start().await;
     table(&client, "strict", DDL, v1::StoreAssignment::Strict, |_| {}).await;

@@ -17,7 +17,7 @@ use super::error::ClientError;
 use super::session::{Event, Outcome, Part, Receipt};
 use super::wire::RowsBuffer;
 use crate::limits::{BATCH_MAX_ROWS, BATCH_TARGET_BYTES, CLIENT_OPEN_FOR, CLIENT_RETRY_FOR, MESSAGE_MAX_BYTES};
-use crate::proto::v1::{self, Priority, RowBatch, Schema, WriteMode};
+use crate::proto::v1::{self, Priority, RowBatch, Schema, StoreAssignment, WriteMode};
 
 /// What a writer tells events to.
 pub(crate) type Observer = Box<dyn FnMut(Event) + Send>;
@@ -115,6 +115,13 @@ impl OpenOptions {
     #[must_use]
     pub fn validate_only(mut self, validate_only: bool) -> Self {
         self.open.validate_only = validate_only;
+        self
+    }
+
+    /// How values are coerced into the table's types. Default: as the table says.
+    #[must_use]
+    pub fn store_assignment(mut self, policy: StoreAssignment) -> Self {
+        self.open.set_store_assignment(policy);
         self
     }
 

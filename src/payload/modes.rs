@@ -23,6 +23,8 @@ pub struct Writes {
     pub mode: RowMode,
     /// What happens to table columns that the session does not carry; `None` for the operation's own.
     pub on_missing: Option<OnMissing>,
+    /// How values are coerced; `None` for the table's own.
+    pub store_assignment: Option<StoreAssignment>,
 }
 
 /// The operation of a session's rows.
@@ -49,14 +51,14 @@ pub enum OnMissing {
 
 impl From<WriteOp> for Writes {
     fn from(op: WriteOp) -> Self {
-        Self { mode: RowMode::Each(op), on_missing: None }
+        Self { mode: RowMode::Each(op), on_missing: None, store_assignment: None }
     }
 }
 
 impl Writes {
     /// Keys to look for.
     pub fn keys() -> Self {
-        Self { mode: RowMode::Keys, on_missing: None }
+        Self { mode: RowMode::Keys, on_missing: None, store_assignment: None }
     }
 
     /// Whether some row replaces, or makes, the whole item.

@@ -241,7 +241,7 @@ impl Plan {
         });
         let unknown_columns = unknown_columns.collect();
         let mut policies = Policies {
-            mode: Mode(table.store_assignment),
+            mode: Mode(writes.store_assignment.unwrap_or(table.store_assignment)),
             unknown_fields: table.unknown_fields,
             show_values: table.show_values_in_outcomes,
             rules: &mut rules,

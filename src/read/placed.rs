@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use prost::Message;
+use tokio::time::Instant;
 
 use super::point::{PointReader, ReadOptions, ReadOutcome, TableRead, Unavailable};
 use crate::limits::READ_MAX_ANSWER_BYTES;
@@ -32,13 +33,15 @@ impl PointReader {
         key: PlacedKey,
         options: ReadOptions,
     ) -> ReadOutcome {
-        let mut outcome = self.get_row(Arc::clone(&dynamodb_table), decoder, key.newest, options).await;
-        for place in key.older {
+        let mut outcome = ReadOutcome::NotFound;
+        let mut places = std::iter::once(key.newest).chain(key.older).peekable();
+        while let Some(place) = places.next() {
+            let options = if places.peek().is_some() { leaving_half(options) } else { options };
+            let there = self.get_row(Arc::clone(&dynamodb_table), decoder, place, options).await;
+            outcome = either(outcome, there);
             if !looks_further(&outcome) {
                 break;
             }
-            let there = self.get_row(Arc::clone(&dynamodb_table), decoder, place, options).await;
-            outcome = either(outcome, there);
         }
         outcome
     }
@@ -51,7 +54,9 @@ impl PointReader {
             newest.push(TableRead { dynamodb_table, decoder, keys });
             older.push(places);
         }
-        let mut outcomes = self.batch_get(&newest, options).await;
+        let is_last_round = older.iter().flatten().all(Vec::is_empty);
+        let first = if is_last_round { options } else { leaving_half(options) };
+        let mut outcomes = self.batch_get(&newest, first).await;
 
         let (mut again, mut whose) = (Vec::new(), Vec::new());
         for (index, (table, places)) in newest.iter().zip(older).enumerate() {
@@ -76,6 +81,12 @@ impl PointReader {
         fit_into_answer(&mut outcomes);
         outcomes
     }
+}
+
+/// Half of the time that is left, so that a place that does not answer leaves the others theirs.
+fn leaving_half(options: ReadOptions) -> ReadOptions {
+    let left = options.answer_by.saturating_duration_since(Instant::now());
+    ReadOptions { answer_by: options.answer_by - left / 2, ..options }
 }
 
 /// Whether an older place may know better.

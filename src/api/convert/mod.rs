@@ -34,6 +34,16 @@ impl FieldError {
     }
 }
 
+/// Reads a coercion mode; `None` where none is said.
+pub(super) fn store_assignment(path: &str, value: i32) -> Result<Option<StoreAssignment>, FieldError> {
+    Ok(match choice(path, value)? {
+        v1::StoreAssignment::Unspecified => None,
+        v1::StoreAssignment::Strict => Some(StoreAssignment::Strict),
+        v1::StoreAssignment::Ansi => Some(StoreAssignment::Ansi),
+        v1::StoreAssignment::Legacy => Some(StoreAssignment::Legacy),
+    })
+}
+
 /// Reads a definition. `ownership` is not looked at; an empty `dynamodb_table` stays empty, for the catalog to fill in.
 pub fn table_from_proto(path: &str, table: &v1::Table) -> Result<TableDef, FieldError> {
     let at = |field: &str| format!("{path}.{field}");
@@ -44,11 +54,8 @@ pub fn table_from_proto(path: &str, table: &v1::Table) -> Result<TableDef, Field
         v1::UnknownFields::Unspecified | v1::UnknownFields::Reject => UnknownFields::Reject,
         v1::UnknownFields::Drop => UnknownFields::Drop,
     };
-    def.store_assignment = match choice(&at("store_assignment"), table.store_assignment)? {
-        v1::StoreAssignment::Unspecified | v1::StoreAssignment::Strict => StoreAssignment::Strict,
-        v1::StoreAssignment::Ansi => StoreAssignment::Ansi,
-        v1::StoreAssignment::Legacy => StoreAssignment::Legacy,
-    };
+    def.store_assignment =
+        store_assignment(&at("store_assignment"), table.store_assignment)?.unwrap_or(StoreAssignment::Strict);
     def.coalesce = match choice(&at("coalesce"), table.coalesce)? {
         v1::Coalesce::Unspecified | v1::Coalesce::On => Coalesce::On,
         v1::Coalesce::Off => Coalesce::Off,

@@ -206,7 +206,8 @@ fn writes(open: &v1::Open) -> Result<Writes, Status> {
             );
         }
     };
-    Ok(Writes { mode, on_missing })
+    let store_assignment = convert::store_assignment("open.store_assignment", open.store_assignment)?;
+    Ok(Writes { mode, on_missing, store_assignment })
 }
 
 /// Checks who writes.

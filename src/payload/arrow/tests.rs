@@ -470,7 +470,7 @@ fn a_key_of_another_type_is_refused_when_the_session_opens() {
     let error = ArrowPlan::compile(&plan, incoming).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "column `id`: Arrow's Int64 does not fit the declared type string; cast it before it is sent, or give the table `store_assignment: ansi`"
+        "column `id`: Arrow's Int64 does not fit the declared type string; cast it before it is sent, or give the table or the session `store_assignment: ansi`"
     );
 }
 

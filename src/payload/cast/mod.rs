@@ -241,10 +241,10 @@ impl Mode {
                 "cast it where the time zone is known; points in time and wall-clock times are never mixed"
             }
             _ if Self(StoreAssignment::Ansi).allows(from, to) => {
-                "cast it before it is sent, or give the table `store_assignment: ansi`"
+                "cast it before it is sent, or give the table or the session `store_assignment: ansi`"
             }
             _ if Self(StoreAssignment::Legacy).allows(from, to) => {
-                "cast it before it is sent, or give the table `store_assignment: legacy`"
+                "cast it before it is sent, or give the table or the session `store_assignment: legacy`"
             }
             _ => "send a value of the declared type",
         }

@@ -45,7 +45,8 @@ impl Leaf {
             Misfit::Inexact(why) => (
                 format!("the {found} does not fit {declared} exactly: {why}"),
                 match self.mode.is_strict() {
-                    true => "round it before it is sent, or give the table `store_assignment: ansi`".to_owned(),
+                    true => "round it before it is sent, or give the table or the session `store_assignment: ansi`"
+                        .to_owned(),
                     false => "round it before it is sent".to_owned(),
                 },
             ),

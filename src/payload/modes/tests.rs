@@ -35,7 +35,7 @@ fn sequenced(columns: &str) -> TableDef {
 }
 
 fn by_column() -> Writes {
-    Writes { mode: RowMode::ByColumn("op".to_owned()), on_missing: None }
+    Writes { mode: RowMode::ByColumn("op".to_owned()), on_missing: None, store_assignment: None }
 }
 
 fn session(columns: &str) -> Schema {
@@ -234,7 +234,8 @@ fn a_feed_of_changes_orders_its_deletes_too() {
 fn an_operation_needs_a_text_column_of_its_own() {
     let table = table("op STRING, a INT");
     assert!(refused(&table, "id STRING, op STRING", by_column()).contains("is a column of the table"));
-    let kind = |name: &str| Writes { mode: RowMode::ByColumn(name.to_owned()), on_missing: None };
+    let kind =
+        |name: &str| Writes { mode: RowMode::ByColumn(name.to_owned()), on_missing: None, store_assignment: None };
     assert!(refused(&table, "id STRING, kind INT", kind("kind")).contains("must be a string column, not int"));
     assert!(refused(&table, "id STRING", kind("kind")).contains("not among the columns"));
     // A table that drops what it does not know still reads it, and counts nothing as dropped.

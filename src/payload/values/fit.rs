@@ -75,7 +75,9 @@ impl Fit {
     fn other_mode(self, kind: &Kind, data_type: &DataType) -> Option<String> {
         for (mode, name) in [(StoreAssignment::Ansi, "ansi"), (StoreAssignment::Legacy, "legacy")] {
             if self.refusal(kind, data_type, mode).is_none() {
-                return Some(format!("cast it before it is sent, or give the table `store_assignment: {name}`"));
+                return Some(format!(
+                    "cast it before it is sent, or give the table or the session `store_assignment: {name}`"
+                ));
             }
         }
         match kind {
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_float_of_more_digits_than_it_keeps_is_refused_in_strict_and_rounded_where_it_is_counted_elsewhere() {
-        let ansi = "cast it before it is sent, or give the table `store_assignment: ansi`";
+        let ansi = "cast it before it is sent, or give the table or the session `store_assignment: ansi`";
         let cut = format!("0.5{}1", "0".repeat(36));
         for (literal, data_type, number) in [
             ("0.123456789012", DataType::Float, Kind::DoubleValue(0.123_456_789_012)),
@@ -311,8 +313,8 @@ mod tests {
             (reason, declared.into(), found.into(), hint.into())
         };
         let (ansi, legacy) = (
-            "cast it before it is sent, or give the table `store_assignment: ansi`",
-            "cast it before it is sent, or give the table `store_assignment: legacy`",
+            "cast it before it is sent, or give the table or the session `store_assignment: ansi`",
+            "cast it before it is sent, or give the table or the session `store_assignment: legacy`",
         );
         let (mismatch, inexact) = (RowReason::TypeMismatch, RowReason::Inexact);
         assert_eq!(cell("12.5", DataType::Integer), expect(inexact, "int", "decimal", ansi));

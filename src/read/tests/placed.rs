@@ -42,6 +42,9 @@ async fn a_place_that_is_throttled_makes_no_key_look_missing() {
     let throttled = ReadOutcome::Unavailable(Unavailable::Store(THROTTLED));
     assert_eq!(get(&store, &[3, 7, 5]).await, throttled);
     assert_eq!(found(&get(&store, &[4, 7]).await), 40);
+    // Nor does it take the time of the others.
+    assert_eq!(found(&get(&store, &[7, 2]).await), 20);
+    assert_eq!(found(&get(&store, &[7, 3, 2]).await), 20);
 }
 
 #[tokio::test(start_paused = true)]

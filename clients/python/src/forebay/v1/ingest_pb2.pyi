@@ -158,7 +158,7 @@ class WriteResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., window: _Optional[_Union[Window, _Mapping]] = ..., schema_changed: _Optional[_Union[SchemaChanged, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., flushed: _Optional[_Union[Flushed, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("table", "columns", "arrow_schema", "spark_schema_json", "mode", "op_column", "producer_id", "epoch", "on_missing", "row_deadline", "priority", "validate_only", "evolve")
+    __slots__ = ("table", "columns", "arrow_schema", "spark_schema_json", "mode", "op_column", "producer_id", "epoch", "on_missing", "row_deadline", "priority", "validate_only", "evolve", "store_assignment")
     TABLE_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     ARROW_SCHEMA_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +172,7 @@ class Open(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     EVOLVE_FIELD_NUMBER: _ClassVar[int]
+    STORE_ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     table: str
     columns: _types_pb2.Schema
     arrow_schema: bytes
@@ -185,7 +186,8 @@ class Open(_message.Message):
     priority: Priority
     validate_only: bool
     evolve: Evolve
-    def __init__(self, table: _Optional[str] = ..., columns: _Optional[_Union[_types_pb2.Schema, _Mapping]] = ..., arrow_schema: _Optional[bytes] = ..., spark_schema_json: _Optional[str] = ..., mode: _Optional[_Union[WriteMode, str]] = ..., op_column: _Optional[str] = ..., producer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., on_missing: _Optional[_Union[OnMissing, str]] = ..., row_deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., validate_only: bool = ..., evolve: _Optional[_Union[Evolve, str]] = ...) -> None: ...
+    store_assignment: _types_pb2.StoreAssignment
+    def __init__(self, table: _Optional[str] = ..., columns: _Optional[_Union[_types_pb2.Schema, _Mapping]] = ..., arrow_schema: _Optional[bytes] = ..., spark_schema_json: _Optional[str] = ..., mode: _Optional[_Union[WriteMode, str]] = ..., op_column: _Optional[str] = ..., producer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., on_missing: _Optional[_Union[OnMissing, str]] = ..., row_deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., validate_only: bool = ..., evolve: _Optional[_Union[Evolve, str]] = ..., store_assignment: _Optional[_Union[_types_pb2.StoreAssignment, str]] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("session_id", "schema", "schema_version", "limits", "window")

@@ -22,13 +22,6 @@ class UnknownFields(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UNKNOWN_FIELDS_REJECT: _ClassVar[UnknownFields]
     UNKNOWN_FIELDS_DROP: _ClassVar[UnknownFields]
 
-class StoreAssignment(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    STORE_ASSIGNMENT_UNSPECIFIED: _ClassVar[StoreAssignment]
-    STORE_ASSIGNMENT_STRICT: _ClassVar[StoreAssignment]
-    STORE_ASSIGNMENT_ANSI: _ClassVar[StoreAssignment]
-    STORE_ASSIGNMENT_LEGACY: _ClassVar[StoreAssignment]
-
 class Coalesce(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     COALESCE_UNSPECIFIED: _ClassVar[Coalesce]
@@ -62,10 +55,6 @@ OWNERSHIP_BOUND: Ownership
 UNKNOWN_FIELDS_UNSPECIFIED: UnknownFields
 UNKNOWN_FIELDS_REJECT: UnknownFields
 UNKNOWN_FIELDS_DROP: UnknownFields
-STORE_ASSIGNMENT_UNSPECIFIED: StoreAssignment
-STORE_ASSIGNMENT_STRICT: StoreAssignment
-STORE_ASSIGNMENT_ANSI: StoreAssignment
-STORE_ASSIGNMENT_LEGACY: StoreAssignment
 COALESCE_UNSPECIFIED: Coalesce
 COALESCE_ON: Coalesce
 COALESCE_OFF: Coalesce
@@ -115,7 +104,7 @@ class Table(_message.Message):
     dynamodb_table: str
     ownership: Ownership
     unknown_fields: UnknownFields
-    store_assignment: StoreAssignment
+    store_assignment: _types_pb2.StoreAssignment
     sequence_by: str
     tombstone_retention: _duration_pb2.Duration
     ttl_column: str
@@ -129,7 +118,7 @@ class Table(_message.Message):
     show_values_in_outcomes: bool
     dynamodb: DynamoDbOptions
     comment: str
-    def __init__(self, name: _Optional[str] = ..., schema: _Optional[_Union[_types_pb2.Schema, _Mapping]] = ..., spark_schema_json: _Optional[str] = ..., ddl: _Optional[str] = ..., key: _Optional[_Union[Key, _Mapping]] = ..., dynamodb_table: _Optional[str] = ..., ownership: _Optional[_Union[Ownership, str]] = ..., unknown_fields: _Optional[_Union[UnknownFields, str]] = ..., store_assignment: _Optional[_Union[StoreAssignment, str]] = ..., sequence_by: _Optional[str] = ..., tombstone_retention: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., ttl_column: _Optional[str] = ..., coalesce: _Optional[_Union[Coalesce, str]] = ..., write_shards: _Optional[int] = ..., write_sharding: _Optional[_Union[WriteSharding, _Mapping]] = ..., append_only: bool = ..., series: _Optional[_Union[SeriesLayout, _Mapping]] = ..., lake: _Optional[_Union[Lake, _Mapping]] = ..., max_write_units: _Optional[int] = ..., show_values_in_outcomes: bool = ..., dynamodb: _Optional[_Union[DynamoDbOptions, _Mapping]] = ..., comment: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., schema: _Optional[_Union[_types_pb2.Schema, _Mapping]] = ..., spark_schema_json: _Optional[str] = ..., ddl: _Optional[str] = ..., key: _Optional[_Union[Key, _Mapping]] = ..., dynamodb_table: _Optional[str] = ..., ownership: _Optional[_Union[Ownership, str]] = ..., unknown_fields: _Optional[_Union[UnknownFields, str]] = ..., store_assignment: _Optional[_Union[_types_pb2.StoreAssignment, str]] = ..., sequence_by: _Optional[str] = ..., tombstone_retention: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., ttl_column: _Optional[str] = ..., coalesce: _Optional[_Union[Coalesce, str]] = ..., write_shards: _Optional[int] = ..., write_sharding: _Optional[_Union[WriteSharding, _Mapping]] = ..., append_only: bool = ..., series: _Optional[_Union[SeriesLayout, _Mapping]] = ..., lake: _Optional[_Union[Lake, _Mapping]] = ..., max_write_units: _Optional[int] = ..., show_values_in_outcomes: bool = ..., dynamodb: _Optional[_Union[DynamoDbOptions, _Mapping]] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class Key(_message.Message):
     __slots__ = ("partition", "sort", "partition_attribute", "sort_attribute")

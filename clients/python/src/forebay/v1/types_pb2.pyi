@@ -37,6 +37,13 @@ class TimeEncoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TIME_ENCODING_UNSPECIFIED: _ClassVar[TimeEncoding]
     TIME_ENCODING_NUMBER: _ClassVar[TimeEncoding]
     TIME_ENCODING_STRING: _ClassVar[TimeEncoding]
+
+class StoreAssignment(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STORE_ASSIGNMENT_UNSPECIFIED: _ClassVar[StoreAssignment]
+    STORE_ASSIGNMENT_STRICT: _ClassVar[StoreAssignment]
+    STORE_ASSIGNMENT_ANSI: _ClassVar[StoreAssignment]
+    STORE_ASSIGNMENT_LEGACY: _ClassVar[StoreAssignment]
 PRIMITIVE_TYPE_UNSPECIFIED: PrimitiveType
 PRIMITIVE_TYPE_BYTE: PrimitiveType
 PRIMITIVE_TYPE_SHORT: PrimitiveType
@@ -60,6 +67,10 @@ NON_FINITE_STRING: NonFinite
 TIME_ENCODING_UNSPECIFIED: TimeEncoding
 TIME_ENCODING_NUMBER: TimeEncoding
 TIME_ENCODING_STRING: TimeEncoding
+STORE_ASSIGNMENT_UNSPECIFIED: StoreAssignment
+STORE_ASSIGNMENT_STRICT: StoreAssignment
+STORE_ASSIGNMENT_ANSI: StoreAssignment
+STORE_ASSIGNMENT_LEGACY: StoreAssignment
 
 class Value(_message.Message):
     __slots__ = ("bool_value", "int_value", "double_value", "float_value", "string_value", "bytes_value", "decimal_value", "timestamp_micros", "timestamp_ntz_micros", "date_days", "day_time_interval_micros", "year_month_interval_months", "list_value", "struct_value", "map_value")

@@ -1,0 +1,1 @@
+"""Parts of `spark_throughput.py`. Executors import them, too, by PYTHONPATH."""
