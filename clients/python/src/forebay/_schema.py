@@ -15,7 +15,7 @@ from .v1 import types_pb2 as pb
 if TYPE_CHECKING:
     import pyarrow
 
-_LENIENT = (table_pb2.STORE_ASSIGNMENT_ANSI, table_pb2.STORE_ASSIGNMENT_LEGACY)
+_LENIENT = (pb.STORE_ASSIGNMENT_ANSI, pb.STORE_ASSIGNMENT_LEGACY)
 
 
 def names(schema: pb.Schema) -> List[str]:
@@ -105,7 +105,7 @@ def row_encoder(
     table: table_pb2.Table,
     columns: Optional[Sequence[str]] = None,
     *,
-    store_assignment: int = table_pb2.STORE_ASSIGNMENT_UNSPECIFIED,
+    store_assignment: int = pb.STORE_ASSIGNMENT_UNSPECIFIED,
     extra: Sequence[pb.Field] = (),
     all_required: bool = False,
 ) -> RowEncoder:

@@ -312,5 +312,5 @@ class Client:
         failed: CallError = call_error(error)
         pause = attempts.pause(failed, time.monotonic(), random.random())
         if pause is None:
-            raise failed from error
+            raise failed from None
         time.sleep(pause)

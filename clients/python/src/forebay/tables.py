@@ -93,7 +93,7 @@ def _word(enum: Any, prefix: str, value: int) -> str:
 
 def table_from(message: table_pb2.Table, version: int, applied_at: Optional[datetime] = None) -> Table:
     """The answer's table. A policy that is not set is the default."""
-    assignment = message.store_assignment or table_pb2.STORE_ASSIGNMENT_STRICT
+    assignment = message.store_assignment or pb.STORE_ASSIGNMENT_STRICT
     return Table(
         name=message.name,
         columns=tuple(Column(f.name, type_name(f.type), f.nullable, f.comment) for f in message.schema.fields),
@@ -104,7 +104,7 @@ def table_from(message: table_pb2.Table, version: int, applied_at: Optional[date
         ownership=_word(table_pb2.Ownership, "OWNERSHIP", message.ownership),
         sequence_by=message.sequence_by,
         ttl_column=message.ttl_column,
-        store_assignment=_word(table_pb2.StoreAssignment, "STORE_ASSIGNMENT", assignment),
+        store_assignment=_word(pb.StoreAssignment, "STORE_ASSIGNMENT", assignment),
         applied_at=applied_at,
         comment=message.comment,
         message=message,
@@ -148,7 +148,7 @@ def summaries(answer: table_pb2.ListTablesResponse) -> List[TableSummary]:
 
 _ENUMS: Dict[str, Tuple[Any, str]] = {
     "unknown_fields": (table_pb2.UnknownFields, "UNKNOWN_FIELDS"),
-    "store_assignment": (table_pb2.StoreAssignment, "STORE_ASSIGNMENT"),
+    "store_assignment": (pb.StoreAssignment, "STORE_ASSIGNMENT"),
     "coalesce": (table_pb2.Coalesce, "COALESCE"),
 }
 _DYNAMODB_ENUMS: Dict[str, Tuple[Any, str]] = {
