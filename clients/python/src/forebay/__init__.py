@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._version import __version__
+from .client import Client, connect
 from .errors import (
     CallError,
     DeadlineExceeded,
@@ -20,9 +21,13 @@ from .errors import (
 )
 from .options import ConnectOptions
 from .results import Outcome, ReadStatus, Receipt, RowResult, RowStatus
+from .tables import AppliedTable, Column, Table, TableSummary
 
 __all__ = [
+    "AppliedTable",
     "CallError",
+    "Client",
+    "Column",
     "ConnectOptions",
     "DeadlineExceeded",
     "Fenced",
@@ -39,7 +44,10 @@ __all__ = [
     "RowUnavailable",
     "RowsRejected",
     "SessionClosed",
+    "Table",
+    "TableSummary",
     "Unauthenticated",
     "Unavailable",
     "__version__",
+    "connect",
 ]

@@ -36,7 +36,7 @@ class CallError(ForebayError):
 
     def __str__(self) -> str:
         where = f"{self.field_path}: " if self.field_path else ""
-        why = f" ({self.code}, {self.reason})" if self.reason else f" ({self.code})"
+        why = f" ({self.code}, {self.reason})" if self.reason not in ("", self.code) else f" ({self.code})"
         return f"{where}{self.message}{why}"
 
     def __reduce__(self):  # type: ignore[no-untyped-def]

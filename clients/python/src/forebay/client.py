@@ -1,0 +1,316 @@
+"""The blocking client: reads, writes and tables of a gateway. `forebay.connect` makes one.
+
+Thin: requests and answers are made by `_reading`, `_schema` and `tables`, which `aio` uses, too. A client may be shared between
+threads; make it after a fork, not before.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+
+import grpc
+
+from . import tables
+from ._channel import open_channel
+from ._reading import Decoders, ManyRead, RangeRead, column_names, consistency, row_result
+from ._retry import Attempts
+from ._schema import KeyEncoder
+from ._status import call_error
+from .errors import CallError, DeadlineExceeded, InvalidRequest, NotFound, PermissionDenied, RateLimited, Unavailable
+from .options import ConnectOptions, PathLike
+from .results import RowResult
+from .v1 import read_pb2, table_pb2
+from .v1.ingest_pb2_grpc import IngestServiceStub
+from .v1.read_pb2_grpc import ReadServiceStub
+from .v1.table_pb2_grpc import TableServiceStub
+
+TABLE_CHANGE_TIMEOUT_SECONDS = 240.0
+"""Making or dropping a table may take this long, with all attempts."""
+
+Key = Any
+"""A scalar where the key is one column, a tuple of the key's columns in order, or a dict of them."""
+
+
+def connect(
+    endpoint: Union[str, Sequence[str], None] = None,
+    *,
+    token: Optional[str] = None,
+    token_file: Optional[PathLike] = None,
+    ca: Optional[PathLike] = None,
+    client_cert: Optional[PathLike] = None,
+    client_key: Optional[PathLike] = None,
+    server_name: Optional[str] = None,
+    allow_plaintext_token: Optional[bool] = None,
+    timeout: Optional[float] = None,
+    retry_for: Optional[float] = None,
+) -> Client:
+    """A client of the gateway at `endpoint`: `http://host:port` or `https://host:port`, or several of them, used in turn.
+
+    What is not given is taken from the environment, by the names that the command `forebay` has (FOREBAY_ENDPOINT, FOREBAY_TOKEN,
+    FOREBAY_TOKEN_FILE, FOREBAY_CA, ...), and else has the defaults of `ConnectOptions`, which says what each option is. Nothing is
+    sent yet: the connection is made by the first call, and again whenever it breaks. Raises `ValueError` for options that cannot be.
+    """
+    return Client(
+        ConnectOptions.from_env(
+            endpoint=endpoint,
+            token=token,
+            token_file=token_file,
+            ca=ca,
+            client_cert=client_cert,
+            client_key=client_key,
+            server_name=server_name,
+            allow_plaintext_token=allow_plaintext_token,
+            timeout=timeout,
+            retry_for=retry_for,
+        )
+    )
+
+
+class Client:
+    """A gateway, or several. A context manager; `close` ends its connections.
+
+    Every method raises a `CallError` (`Unavailable`, `DeadlineExceeded`, `PermissionDenied`, ...) where its call fails, and
+    `ValueError` or `TypeError` for wrong arguments before anything is sent. `timeout` is in seconds and for the call with all its
+    attempts; None means the client's.
+    """
+
+    def __init__(self, options: ConnectOptions) -> None:
+        self.options = options
+        self._channel = open_channel(options)
+        self._reads: Any = ReadServiceStub(self._channel)
+        self._tables: Any = TableServiceStub(self._channel)
+        self._ingest: Any = IngestServiceStub(self._channel)
+        self._decoders = Decoders()
+        self._keys: Dict[str, KeyEncoder] = {}
+
+    def __repr__(self) -> str:
+        return f"forebay.Client({self.options.endpoint!r})"
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connections. Calls that are under way end, too."""
+        self._channel.close()
+
+    # Reads.
+
+    def get(
+        self,
+        table: str,
+        key: Key,
+        *,
+        columns: Optional[Sequence[str]] = None,
+        consistent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> RowResult:
+        """Reads one row.
+
+        `key` is a scalar where the key is one column, a tuple of the key's columns (partition columns first), or a dict of them.
+        `columns` are those to return; None for all. `consistent` sees every confirmed write, at twice the price.
+
+        That there is no row is no error: the result is false then, and its `status` says why.
+        """
+        attempts = self._attempts(timeout)
+        request = read_pb2.GetRowRequest(
+            table=table, columns=column_names(columns), consistency=consistency(consistent)
+        )
+        self._key_encoder(table, attempts).row_key(key, request.key)
+        answer = self._read(self._reads.GetRow, request, attempts)
+        return row_result(answer.status, answer.row, answer.message, self._decoders.of(answer.columns))
+
+    def get_many(
+        self,
+        table: str,
+        keys: Sequence[Key],
+        *,
+        columns: Optional[Sequence[str]] = None,
+        consistent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> List[RowResult]:
+        """Reads any number of rows of one table, 1,000 in a call; one result for each key, in the order of the keys.
+
+        When the time is over, or the gateways are gone, after some keys were answered, the others are UNAVAILABLE. A table that is
+        not there, or not the caller's to read, makes its keys DENIED.
+        """
+        requests = [(table, keys, columns)]
+        return self.get_batch(requests, consistent=consistent, timeout=timeout)[0]
+
+    def get_batch(
+        self,
+        requests: Sequence[Tuple[str, Sequence[Key], Optional[Sequence[str]]]],
+        *,
+        consistent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> List[List[RowResult]]:
+        """As `get_many`, for several tables at once: `(table, keys, columns)` each, with None for all columns."""
+        attempts = self._attempts(timeout)
+        many = ManyRead(requests, consistent=consistent, decoders=self._decoders)
+        encoders: Dict[str, KeyEncoder] = {}
+        denied: Dict[str, str] = {}
+        for table in many.tables:
+            try:
+                encoders[table] = self._key_encoder(table, attempts)
+            except (PermissionDenied, NotFound) as error:
+                denied[table] = error.message
+        many.encode(encoders, denied)
+        while True:
+            chunk = many.next_chunk()
+            if not chunk:
+                return many.results()
+            try:
+                answer = self._read(self._reads.BatchGetRows, many.request(chunk), attempts)
+            except (DeadlineExceeded, RateLimited, Unavailable) as error:
+                if not many.answered:
+                    raise
+                many.give_up(str(error))
+            else:
+                many.take(chunk, answer)
+
+    def get_range(
+        self,
+        table: str,
+        partition: Key,
+        *,
+        sort_from: Optional[Key] = None,
+        sort_to: Optional[Key] = None,
+        limit: Optional[int] = None,
+        descending: bool = False,
+        columns: Optional[Sequence[str]] = None,
+        consistent: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Iterator[Dict[str, Any]]:
+        """The rows under one partition key, in the order of their sort keys, as dicts; fetched as they are asked for.
+
+        `sort_from` is included, `sort_to` is not, also with `descending`. `partition` and both bounds have the forms of a key. Rows
+        whose time to live has passed are left out. After a broken call the iterator goes on from the last row; an iterator that ends
+        without an exception is whole. `timeout` is for the range as a whole; None for none: then each page has 2 seconds.
+        """
+        encoder = self._key_encoder(table, self._attempts(None))
+        read = RangeRead(
+            encoder,
+            partition,
+            sort_from=sort_from,
+            sort_to=sort_to,
+            limit=limit,
+            descending=descending,
+            columns=columns,
+            consistent=consistent,
+            decoders=self._decoders,
+        )
+        return self._range(read, None if timeout is None else time.monotonic() + timeout)
+
+    def _range(self, read: RangeRead, until: Optional[float]) -> Iterator[Dict[str, Any]]:
+        attempts = self._attempts(None)
+        while not read.done:
+            left = None if until is None else max(until - time.monotonic(), 0.0)
+            call = self._reads.ReadRange(read.request(), timeout=left)
+            try:
+                for message in call:
+                    yield from read.take(message)
+                    attempts = self._attempts(None)
+                return
+            except grpc.RpcError as error:
+                self._pause(error, attempts)
+            finally:
+                # Whoever stops reading stops the gateway's reading, too.
+                call.cancel()
+
+    # Tables.
+
+    def apply_table(
+        self, table: tables.Definition, *, dry_run: bool = False, timeout: Optional[float] = None, **definition: Any
+    ) -> tables.AppliedTable:
+        """Makes the table be as described: creates it, binds a DynamoDB table that is there, or evolves the schema. Doing it twice
+        changes nothing; `dry_run` only says what would change.
+
+        `table` is its name, with the definition as keywords, or a dict that has all of it, by the keys of a table file (`ddl` or
+        `schema`, `key`, `sequence_by`, `ttl_column`, ...), or the protocol's message:
+
+            client.apply_table("card_features", ddl="card STRING NOT NULL, score DOUBLE", key="card")
+
+        `schema` may be a pyarrow schema, a pyspark StructType, or the JSON of one. Raises `InvalidRequest` with the field's path
+        where the gateway refuses.
+        """
+        request = table_pb2.ApplyTableRequest(table=tables.definition(table, definition), dry_run=dry_run)
+        answer = self._unary(self._tables.ApplyTable, request, self._attempts(timeout, TABLE_CHANGE_TIMEOUT_SECONDS))
+        return tables.applied(answer)
+
+    def get_table(
+        self, name: str, *, schema_version: Optional[int] = None, timeout: Optional[float] = None
+    ) -> tables.Table:
+        """A table's definition, the newest or that of a version.
+
+        Raises `NotFound`, or `PermissionDenied` where the caller may not even know that.
+        """
+        request = table_pb2.GetTableRequest(name=name, schema_version=schema_version or 0)
+        return tables.got(self._unary(self._tables.GetTable, request, self._attempts(timeout)))
+
+    def list_tables(self, *, timeout: Optional[float] = None) -> List[tables.TableSummary]:
+        """The tables that the caller may see, by name."""
+        attempts = self._attempts(timeout)
+        request = table_pb2.ListTablesRequest()
+        found: List[tables.TableSummary] = []
+        while True:
+            page = self._unary(self._tables.ListTables, request, attempts)
+            found.extend(tables.summaries(page))
+            if not page.next_page_token:
+                return found
+            request = table_pb2.ListTablesRequest(page_token=page.next_page_token)
+
+    def drop_table(self, name: str, *, force: bool = False, timeout: Optional[float] = None) -> bool:
+        """Drops a table; whether its DynamoDB table was deleted.
+
+        One that was there before Forebay is only unbound. One that Forebay created is deleted with all its rows, which needs `force`.
+        """
+        request = table_pb2.DropTableRequest(name=name, force=force)
+        attempts = self._attempts(timeout, TABLE_CHANGE_TIMEOUT_SECONDS)
+        deleted = self._unary(self._tables.DropTable, request, attempts).deleted
+        self._keys.pop(name, None)
+        return bool(deleted)
+
+    # Calls.
+
+    def _attempts(self, timeout: Optional[float], otherwise: Optional[float] = None) -> Attempts:
+        if timeout is None:
+            timeout = otherwise or self.options.timeout
+        elif isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+            raise ValueError("timeout: expected a number of seconds above 0")
+        return Attempts(time.monotonic(), timeout, self.options.retry_for)
+
+    def _key_encoder(self, table: str, attempts: Attempts) -> KeyEncoder:
+        """How the table's keys are encoded. Asked for once: columns of a key never change."""
+        found = self._keys.get(table)
+        if found is None:
+            answer = self._unary(self._tables.GetTable, table_pb2.GetTableRequest(name=table), attempts)
+            found = self._keys[table] = KeyEncoder(answer.table)
+        return found
+
+    def _read(self, method: Callable[..., Any], request: Any, attempts: Attempts) -> Any:
+        try:
+            return self._unary(method, request, attempts)
+        except (InvalidRequest, NotFound, PermissionDenied):
+            # The table may have been dropped and made anew, with another key.
+            self._keys.clear()
+            raise
+
+    def _unary(self, method: Callable[..., Any], request: Any, attempts: Attempts) -> Any:
+        while True:
+            try:
+                return method(request, timeout=attempts.left(time.monotonic()))
+            except grpc.RpcError as error:
+                self._pause(error, attempts)
+
+    @staticmethod
+    def _pause(error: grpc.RpcError, attempts: Attempts) -> None:
+        """Waits until the call is to be made again, or raises."""
+        failed: CallError = call_error(error)
+        pause = attempts.pause(failed, time.monotonic(), random.random())
+        if pause is None:
+            raise failed from None
+        time.sleep(pause)
