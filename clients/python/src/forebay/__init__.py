@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import aio
 from ._version import __version__
 from .client import Client, connect
 from .errors import (
@@ -49,5 +50,6 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "__version__",
+    "aio",
     "connect",
 ]

@@ -264,11 +264,11 @@ class _MultiCallable:
         return started
 
 
-class _Channel(_Calls, grpc.Channel):  # type: ignore[misc]
+class _Channel(_Calls, grpc.Channel):
     def watch(self, call: Any, endpoint: int) -> None:
         if len(self._channels) == 1:
             return
-        if isinstance(call, grpc.RpcContext):
+        if isinstance(call, grpc.Call):
             if not call.add_callback(lambda: self.outcome(endpoint, call.code())):
                 self.outcome(endpoint, call.code())
         else:
@@ -306,7 +306,7 @@ class _Channel(_Calls, grpc.Channel):  # type: ignore[misc]
         self.close()
 
 
-class _AioChannel(_Calls, grpc.aio.Channel):  # type: ignore[misc]
+class _AioChannel(_Calls, grpc.aio.Channel):
     def watch(self, call: Any, endpoint: int) -> None:
         if len(self._channels) > 1:
             call.add_done_callback(lambda over: asyncio.ensure_future(self._over(over, endpoint)))
@@ -337,7 +337,7 @@ class _AioChannel(_Calls, grpc.aio.Channel):  # type: ignore[misc]
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """The best state of the channels to the endpoints."""
         order = ("READY", "IDLE", "CONNECTING", "TRANSIENT_FAILURE", "SHUTDOWN")
-        states = [channel.get_state(try_to_connect) for channel in self._channels]
+        states: List[grpc.ChannelConnectivity] = [channel.get_state(try_to_connect) for channel in self._channels]
         return min(states, key=lambda state: order.index(state.name))
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:

@@ -178,7 +178,7 @@ class ArrowSlicer:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self.schema, options=self._options) as stream:
             stream.write_batch(batch)
-        stream_bytes = memoryview(sink.getvalue())
+        stream_bytes = memoryview(sink.getvalue()).cast("B")
         head = len(self.schema_message)
         if stream_bytes[:head] != self.schema_message:
             raise RuntimeError("pyarrow wrote another schema message into the stream than alone")

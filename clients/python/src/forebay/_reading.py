@@ -16,6 +16,8 @@ from .v1 import read_pb2
 from .v1 import types_pb2 as pb
 
 MAX_KEYS = 1000
+# Calls of one `get_many` that are under way together (chosen: a few, so that one caller does not take a gateway for himself).
+MAX_CALLS = 4
 _MAX_DECODERS = 256
 
 _STATUSES: Dict[int, ReadStatus] = {
@@ -125,10 +127,10 @@ class ManyRead:
                 self._pending.extend((at, index) for index in range(len(keys)))
             self._encoded.append(encoded)
 
-    def next_chunk(self) -> List[_Place]:
-        """The keys of the next call; empty when all have been asked for."""
-        chunk, self._pending = self._pending[:MAX_KEYS], self._pending[MAX_KEYS:]
-        return chunk
+    def next_chunks(self) -> List[List[_Place]]:
+        """The keys of the next calls, which may be under way together; empty when all have been asked for."""
+        taken, self._pending = self._pending[: MAX_KEYS * MAX_CALLS], self._pending[MAX_KEYS * MAX_CALLS :]
+        return [taken[at : at + MAX_KEYS] for at in range(0, len(taken), MAX_KEYS)]
 
     def request(self, chunk: Sequence[_Place]) -> read_pb2.BatchGetRowsRequest:
         """The call for a chunk."""
@@ -157,7 +159,8 @@ class ManyRead:
             self._results[at][index] = found
             if found.status is ReadStatus.UNAVAILABLE:
                 late.append((at, index))
-        # One answer holds so many bytes, and keys beyond are reported: they are asked for again, as long as that helps.
+        # One answer holds so many bytes, and keys beyond are reported: they are asked for again as long as that helps. What is
+        # throttled has had its time by then: the gateway itself waits for it until the call's deadline.
         if len(late) < len(chunk):
             self._pending.extend(late)
 

@@ -97,7 +97,7 @@ def _code_name(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     details = getattr(error, "details", None)
     found = details() if callable(details) else details
-    return found or "the gateway gave no message"
+    return str(found) if found else "the gateway gave no message"
 
 
 def _details_bytes(error: BaseException) -> bytes:

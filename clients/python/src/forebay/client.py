@@ -116,7 +116,7 @@ class Client:
 
         That there is no row is no error: the result is false then, and its `status` says why.
         """
-        attempts = self._attempts(timeout)
+        attempts = attempts_of(self.options, timeout)
         request = read_pb2.GetRowRequest(
             table=table, columns=column_names(columns), consistency=consistency(consistent)
         )
@@ -149,7 +149,7 @@ class Client:
         timeout: Optional[float] = None,
     ) -> List[List[RowResult]]:
         """As `get_many`, for several tables at once: `(table, keys, columns)` each, with None for all columns."""
-        attempts = self._attempts(timeout)
+        attempts = attempts_of(self.options, timeout)
         many = ManyRead(requests, consistent=consistent, decoders=self._decoders)
         encoders: Dict[str, KeyEncoder] = {}
         denied: Dict[str, str] = {}
@@ -160,17 +160,32 @@ class Client:
                 denied[table] = error.message
         many.encode(encoders, denied)
         while True:
-            chunk = many.next_chunk()
-            if not chunk:
+            chunks = many.next_chunks()
+            if not chunks:
                 return many.results()
+            # One call is made at once; several are under way together.
+            start = self._reads.BatchGetRows.future
+            several = chunks if len(chunks) > 1 else []
+            calls = [start(many.request(chunk), timeout=self._left(attempts)) for chunk in several]
             try:
-                answer = self._read(self._reads.BatchGetRows, many.request(chunk), attempts)
+                for at, chunk in enumerate(chunks):
+                    many.take(chunk, self._answer(calls[at] if calls else None, many.request(chunk), attempts))
             except (DeadlineExceeded, RateLimited, Unavailable) as error:
                 if not many.answered:
                     raise
                 many.give_up(str(error))
-            else:
-                many.take(chunk, answer)
+            finally:
+                for call in calls:
+                    call.cancel()
+
+    def _answer(self, call: Any, request: read_pb2.BatchGetRowsRequest, attempts: Attempts) -> Any:
+        """The answer of a call that is under way; another call is made where it fails and that may help."""
+        if call is not None:
+            try:
+                return call.result()
+            except grpc.RpcError as error:
+                self._pause(error, attempts)
+        return self._read(self._reads.BatchGetRows, request, attempts)
 
     def get_range(
         self,
@@ -191,7 +206,7 @@ class Client:
         whose time to live has passed are left out. After a broken call the iterator goes on from the last row; an iterator that ends
         without an exception is whole. `timeout` is for the range as a whole; None for none: then each page has 2 seconds.
         """
-        encoder = self._key_encoder(table, self._attempts(None))
+        encoder = self._key_encoder(table, attempts_of(self.options, None))
         read = RangeRead(
             encoder,
             partition,
@@ -206,14 +221,14 @@ class Client:
         return self._range(read, None if timeout is None else time.monotonic() + timeout)
 
     def _range(self, read: RangeRead, until: Optional[float]) -> Iterator[Dict[str, Any]]:
-        attempts = self._attempts(None)
+        attempts = attempts_of(self.options, None)
         while not read.done:
             left = None if until is None else max(until - time.monotonic(), 0.0)
             call = self._reads.ReadRange(read.request(), timeout=left)
             try:
                 for message in call:
                     yield from read.take(message)
-                    attempts = self._attempts(None)
+                    attempts = attempts_of(self.options, None)
                 return
             except grpc.RpcError as error:
                 self._pause(error, attempts)
@@ -238,7 +253,9 @@ class Client:
         where the gateway refuses.
         """
         request = table_pb2.ApplyTableRequest(table=tables.definition(table, definition), dry_run=dry_run)
-        answer = self._unary(self._tables.ApplyTable, request, self._attempts(timeout, TABLE_CHANGE_TIMEOUT_SECONDS))
+        answer = self._unary(
+            self._tables.ApplyTable, request, attempts_of(self.options, timeout, TABLE_CHANGE_TIMEOUT_SECONDS)
+        )
         return tables.applied(answer)
 
     def get_table(
@@ -249,11 +266,11 @@ class Client:
         Raises `NotFound`, or `PermissionDenied` where the caller may not even know that.
         """
         request = table_pb2.GetTableRequest(name=name, schema_version=schema_version or 0)
-        return tables.got(self._unary(self._tables.GetTable, request, self._attempts(timeout)))
+        return tables.got(self._unary(self._tables.GetTable, request, attempts_of(self.options, timeout)))
 
     def list_tables(self, *, timeout: Optional[float] = None) -> List[tables.TableSummary]:
         """The tables that the caller may see, by name."""
-        attempts = self._attempts(timeout)
+        attempts = attempts_of(self.options, timeout)
         request = table_pb2.ListTablesRequest()
         found: List[tables.TableSummary] = []
         while True:
@@ -269,19 +286,12 @@ class Client:
         One that was there before Forebay is only unbound. One that Forebay created is deleted with all its rows, which needs `force`.
         """
         request = table_pb2.DropTableRequest(name=name, force=force)
-        attempts = self._attempts(timeout, TABLE_CHANGE_TIMEOUT_SECONDS)
+        attempts = attempts_of(self.options, timeout, TABLE_CHANGE_TIMEOUT_SECONDS)
         deleted = self._unary(self._tables.DropTable, request, attempts).deleted
         self._keys.pop(name, None)
         return bool(deleted)
 
     # Calls.
-
-    def _attempts(self, timeout: Optional[float], otherwise: Optional[float] = None) -> Attempts:
-        if timeout is None:
-            timeout = otherwise or self.options.timeout
-        elif isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
-            raise ValueError("timeout: expected a number of seconds above 0")
-        return Attempts(time.monotonic(), timeout, self.options.retry_for)
 
     def _key_encoder(self, table: str, attempts: Attempts) -> KeyEncoder:
         """How the table's keys are encoded. Asked for once: columns of a key never change."""
@@ -302,9 +312,13 @@ class Client:
     def _unary(self, method: Callable[..., Any], request: Any, attempts: Attempts) -> Any:
         while True:
             try:
-                return method(request, timeout=attempts.left(time.monotonic()))
+                return method(request, timeout=self._left(attempts))
             except grpc.RpcError as error:
                 self._pause(error, attempts)
+
+    @staticmethod
+    def _left(attempts: Attempts) -> float:
+        return attempts.left(time.monotonic())
 
     @staticmethod
     def _pause(error: grpc.RpcError, attempts: Attempts) -> None:
@@ -314,3 +328,12 @@ class Client:
         if pause is None:
             raise failed from None
         time.sleep(pause)
+
+
+def attempts_of(options: ConnectOptions, timeout: Optional[float], otherwise: Optional[float] = None) -> Attempts:
+    """The attempts of a call that begins now. Raises `ValueError` for a `timeout` that is none."""
+    if timeout is None:
+        timeout = otherwise or options.timeout
+    elif isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+        raise ValueError("timeout: expected a number of seconds above 0")
+    return Attempts(time.monotonic(), timeout, options.retry_for)

@@ -158,8 +158,8 @@ _DYNAMODB_ENUMS: Dict[str, Tuple[Any, str]] = {
 _TEXTS = ("dynamodb_table", "sequence_by", "ttl_column", "comment")
 _NUMBERS = ("write_shards", "max_write_units")
 _FLAGS = ("append_only", "show_values_in_outcomes")
-_KNOWN = ("name", "ddl", "schema", "key", "columns", "tombstone_retention", "write_sharding", "dynamodb")
-_KNOWN += tuple(_ENUMS) + _TEXTS + _NUMBERS + _FLAGS
+_OTHERS = ("name", "ddl", "schema", "key", "columns", "tombstone_retention", "write_sharding", "dynamodb")
+_KNOWN = (*_OTHERS, *_ENUMS, *_TEXTS, *_NUMBERS, *_FLAGS)
 
 Definition = Union[str, Mapping[str, Any], table_pb2.Table]
 

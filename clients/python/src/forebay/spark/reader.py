@@ -120,7 +120,7 @@ class _Part(InputPartition):
 
 
 class KeyedReader(DataSourceReader):
-    """Reads what the options `keys` or `partition` say. Without `pushFilters`: Spark 4.0 lacks it, others have it off."""
+    """Reads what the options `keys` or `partition` say. Has no `pushFilters`: Spark 4.0 lacks it, others have it off."""
 
     def __init__(self, options: ReadOptions, schema: spark.StructType) -> None:
         self._options = options
