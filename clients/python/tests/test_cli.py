@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import TYPE_CHECKING, Any, List, Tuple
 
 import pytest
-from conftest import Gateway
 
 from forebay.__main__ import DONE, GATEWAY, NOT_FOUND, REJECTED, USAGE, main
+
+if TYPE_CHECKING:
+    from conftest import Gateway
 
 EVENTS = """
     name: {name}

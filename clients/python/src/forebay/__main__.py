@@ -6,22 +6,18 @@ The same options, variables and exit codes as the command `forebay` has, which d
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
-import threading
-import time
-from collections import Counter
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, TextIO, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import Client, ConnectOptions, Outcome, ReadStatus, Receipt, RowStatus, __version__
-from ._files import FORMATS, Content, Rejected, format_of, read_arrow, read_text
-from ._literals import NotALiteral, from_text, row_to_json
-from ._types import type_name
-from .errors import CallError, ForebayError, InvalidRequest, NotFound
+from . import Client, ConnectOptions, ReadStatus, __version__
+from ._files import FORMATS
 from ._health import check_health
+from ._literals import NotALiteral, from_text, row_to_json
+from ._load import load
+from ._types import type_name
+from .errors import ForebayError, InvalidRequest, NotFound
 from .tables import Table
 from .v1 import types_pb2 as pb
 
@@ -31,11 +27,6 @@ EXIT_CODES = (
     " 4 the gateway cannot be reached or refused. FOREBAY_TOKEN may hold a token."
 )
 MODES = ("put", "merge", "insert", "delete")
-STDIN = "-"
-
-
-class Usage(Exception):
-    """The arguments or the input are wrong; the message says how."""
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -50,7 +41,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         # Whoever reads the rows has enough: `| head`. Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except (Usage, ValueError, TypeError, InvalidRequest) as error:
+    except (ValueError, TypeError, InvalidRequest) as error:
         return fail(USAGE, error)
     except NotFound as error:
         return fail(NOT_FOUND, error)
@@ -190,13 +181,13 @@ def key_values(part: str, table: Table, columns: Sequence[str], texts: Sequence[
     types = column_types(table)
     if len(columns) != len(texts):
         named = ", ".join(f"{column} {type_name(types[column])}" for column in columns)
-        raise Usage(f"the {part} of {table.name} has {len(columns)} columns ({named}); {len(texts)} given")
+        raise ValueError(f"the {part} of {table.name} has {len(columns)} columns ({named}); {len(texts)} given")
     values = []
     for column, text in zip(columns, texts):
         try:
             values.append(from_text(text, types[column]))
         except NotALiteral as error:
-            raise Usage(f"key column {column}: `{text}`: {error}") from None
+            raise ValueError(f"key column {column}: `{text}`: {error}") from None
     return tuple(values)
 
 
@@ -245,150 +236,23 @@ def get_range(args: argparse.Namespace) -> int:
     return DONE
 
 
-# Writing.
-
-
-class Report:
-    """What became of a file's rows: counts, and the file of rejected rows. The writer's thread and the reader's both tell it."""
-
-    def __init__(self, rejects: Optional[TextIO]) -> None:
-        self._lock = threading.Lock()
-        self._rejects = rejects
-        self._rows_of: List[Sequence[int]] = []
-        self.unsent = 0
-        self.reasons: Counter[str] = Counter()
-
-    def sending(self, rows: Sequence[int]) -> None:
-        """A batch is about to be sent; the numbers of its rows."""
-        with self._lock:
-            self._rows_of.append(rows)
-
-    def rejected(self, rejected: Rejected) -> None:
-        """A row is not sent."""
-        with self._lock:
-            self.unsent += 1
-            line = {
-                "field": rejected.field,
-                "message": rejected.message,
-                "declared": rejected.declared,
-                "found": "",
-                "hint": "",
-            }
-            self._reject(rejected.row, RowStatus.REJECTED, rejected.reason, line)
-
-    def outcome(self, outcome: Outcome) -> None:
-        """A row was sent and is not plainly written."""
-        if outcome.status is RowStatus.SUPERSEDED:
-            return
-        line: Dict[str, Any] = {
-            "field": outcome.field_path,
-            "message": outcome.message,
-            "declared": outcome.declared_type,
-            "found": outcome.found_type,
-            "hint": outcome.hint,
-        }
-        if outcome.value is not None:
-            line["value"] = outcome.value
-        with self._lock:
-            self._reject(self._rows_of[outcome.batch - 1][outcome.row], outcome.status, outcome.reason, line)
-
-    def _reject(self, row: int, status: RowStatus, reason: str, line: Dict[str, Any]) -> None:
-        self.reasons[reason] += 1
-        if self._rejects is not None:
-            print(
-                json.dumps(
-                    {"row": row, "status": status.value, "reason": reason, **line},
-                    ensure_ascii=False,
-                    separators=(",", ":"),
-                ),
-                file=self._rejects,
-            )
-
-
-@contextlib.contextmanager
-def opened(args: argparse.Namespace, types: Dict[str, pb.DataType], lenient: bool, report: Report) -> Iterator[Content]:
-    """The file's content. Raises `Usage` where it cannot be read."""
-    path = Path(args.file)
-    try:
-        if args.file == STDIN:
-            if args.format not in ("csv", "ndjson"):
-                raise Usage("standard input: expected --format csv or --format ndjson")
-            yield read_text(sys.stdin, "standard input", args.format, types, lenient=lenient, reject=report.rejected)
-            return
-        format = args.format or format_of(path)
-        if format in ("csv", "ndjson"):
-            with path.open(encoding="utf-8", newline="") as text:
-                yield read_text(text, args.file, format, types, lenient=lenient, reject=report.rejected)
-            return
-        with path.open("rb") as binary:
-            yield read_arrow(binary, args.file, format)
-    except UnicodeDecodeError as error:
-        raise Usage(f"{args.file}: not UTF-8 at byte {error.start}") from error
-    except ImportError as error:
-        raise Usage(f"{args.file}: Parquet and Arrow need pyarrow: pip install 'forebay[arrow]'") from error
-    except OSError as error:
-        raise Usage(f"{args.file}: cannot be read ({error.strerror})") from error
-
-
 def write(args: argparse.Namespace) -> int:
     """`write FILE --table T`"""
     if args.mode and args.op_column:
-        raise Usage("--mode: --op-column says what each row does; expected one of the two")
-    started = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        rejects = None
-        if args.rejects is not None:
-            try:
-                rejects = stack.enter_context(open(args.rejects, "w", encoding="utf-8"))
-            except OSError as error:
-                raise Usage(f"{args.rejects}: cannot be written ({error.strerror})") from error
-        report = Report(rejects)
-        client = stack.enter_context(Client(options(args)))
-        table = client.get_table(args.table)
-        types = column_types(table)
-        if args.op_column is not None:
-            types[args.op_column] = pb.DataType(primitive=pb.PRIMITIVE_TYPE_STRING)
-        content = stack.enter_context(opened(args, types, table.store_assignment != "STRICT", report))
-        receipt = send(client, args, content, report)
-    print_json(totals(args, report, receipt, time.monotonic() - started))
-    return DONE if report.unsent == 0 and receipt.unwritten_rows == 0 else REJECTED
-
-
-def send(client: Client, args: argparse.Namespace, content: Content, report: Report) -> Receipt:
-    """All of the file in one session."""
-    writer = client.writer(
-        args.table,
-        mode=args.mode or "put",
-        op_column=args.op_column,
-        columns=content.columns if content.arrow_schema is None else None,
-        arrow_schema=content.arrow_schema,
-        priority=args.priority,
-        on_outcome=report.outcome,
-    )
-    with writer:
-        for block in content.blocks:
-            report.sending(block.rows)
-            writer.send(block.data)
-    return writer.receipt
-
-
-def totals(args: argparse.Namespace, report: Report, receipt: Receipt, seconds: float) -> Dict[str, Any]:
-    return {
-        "file": args.file,
-        "table": args.table,
-        "rows": receipt.rows + report.unsent,
-        "acked": receipt.rows - receipt.unwritten_rows,
-        "superseded": receipt.superseded_rows,
-        "rejected": receipt.rejected_rows + report.unsent,
-        "retryable": receipt.retryable_rows,
-        "unknown": receipt.unknown_rows,
-        "rejected_by_reason": dict(sorted(report.reasons.items())),
-        "rejects_file": args.rejects,
-        "coercions": dict(receipt.coercions),
-        "seconds": round(seconds, 3),
-        "write_units": receipt.write_units,
-        "calls": receipt.calls,
-    }
+        raise ValueError("--mode: --op-column says what each row does; expected one of the two")
+    with Client(options(args)) as client:
+        totals, whole = load(
+            client,
+            args.file,
+            args.table,
+            format=args.format,
+            mode=args.mode,
+            op_column=args.op_column,
+            priority=args.priority,
+            rejects=args.rejects,
+        )
+    print_json(totals)
+    return DONE if whole else REJECTED
 
 
 # The gateway.
@@ -418,11 +282,6 @@ def show_health(args: argparse.Namespace) -> int:
     status = check_health(chosen, service=args.service)
     print_json({"endpoint": chosen.endpoint, "service": args.service, "status": status})
     return DONE if status == "SERVING" else GATEWAY
-
-
-def script() -> NoReturn:
-    """The entry point of `forebay-py`."""
-    sys.exit(main())
 
 
 if __name__ == "__main__":
