@@ -222,7 +222,7 @@ class Exchange:
         """Seconds to wait after a failure, `chance` being in 0..1. Raises the last error where patience is over."""
         error = self.last_error or Unavailable("UNAVAILABLE", "the gateway takes no new calls")
         since = now if self._trouble_since is None else self._trouble_since
-        full = min(BACKOFF_BASE_SECONDS * 2 ** min(self._attempts, 16), BACKOFF_MAX_SECONDS)
+        full = min(BACKOFF_BASE_SECONDS * 2.0 ** min(self._attempts, 16), BACKOFF_MAX_SECONDS)
         pause = max(full * (0.5 + 0.5 * chance), error.retry_after or 0.0)
         patience = self._retry_for if self.opened is not None else self._open_for
         if now + pause - since > patience:

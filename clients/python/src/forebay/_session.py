@@ -358,7 +358,7 @@ def outcome_from(
 def reason_name(reason: int) -> str:
     """A reason's stable name ("TYPE_MISMATCH"); one that this version does not know by its number."""
     try:
-        return ingest_pb2.RowReason.Name(reason)[len("ROW_REASON_") :]  # type: ignore[arg-type]
+        return ingest_pb2.RowReason.Name(reason)[len("ROW_REASON_") :]
     except ValueError:
         return str(reason)
 

@@ -343,7 +343,7 @@ class Writer:
                 return End.DRAINED
             self._call_open = False
             self._call_token = token
-        call = write(self._requests(token))
+        call: Any = write(self._requests(token))
         with self._changed:
             self._call = call
             if self._closed is not None:
