@@ -34,7 +34,7 @@ from throughput.processes import BenchError, Gateway, Stub, clean_environment
 from throughput.report import Setting
 from throughput.shapes import SHAPES, Shape
 
-CORES = 2
+SPARK_CORES = 2
 WARM_UP_ROWS = 2_000
 
 
@@ -63,7 +63,10 @@ STORES = {
 def main() -> int:
     options = parse()
     os.environ.update(clean_environment())  # For Spark's Python workers, and boto3 in them.
-    spark = start_spark()
+    if options.apart:
+        # Inherited by the JVM and its workers. What is measured then is Spark's side with a core to itself.
+        os.sched_setaffinity(0, {0})
+    spark = start_spark(1 if options.apart else SPARK_CORES)
     try:
         ways.register(spark)
         settings = [setting for store in options.stores for setting in measure_store(spark, options, STORES[store])]
@@ -75,6 +78,7 @@ def main() -> int:
         "cores": os.cpu_count(),
         "rounds": options.rounds,
         "partitions": options.partitions,
+        "apart": options.apart,
         "shapes": {name: SHAPES[name].describes for name in options.shapes},
     }
     if options.json:
@@ -95,6 +99,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="rounds in which the ways take turns (default 5; quick: 1)")
     parser.add_argument("--partitions", type=int, default=4, help="of the DataFrame: tasks of a write")
+    parser.add_argument("--apart", action="store_true", help="Spark on core 0, gateway and stub on core 1 (Linux)")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--stores", nargs="+", choices=STORES, help="(default: all; quick: stub and embedded)")
     parser.add_argument("--ways", nargs="+", choices=[way.name for way in ways.WAYS], default=[], help="(default: all)")
@@ -107,9 +112,9 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def start_spark() -> SparkSession:
+def start_spark(cores: int) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.Builder().master(f"local[{CORES}]").appName("forebay-throughput")
+    builder = SparkSession.Builder().master(f"local[{cores}]").appName("forebay-throughput")
     # The UI's REST interface has the tasks' times; it is on a free port.
     builder = (
         builder.config("spark.ui.enabled", "true")
@@ -135,8 +140,11 @@ def measure_store(spark: SparkSession, options: argparse.Namespace, store: Store
             shape.name, store.label, rows if shape.name == "features" else max(rows // 10, 1), store.judged
         )
         with contextlib.ExitStack() as stack:
-            stub = None if store.latency_ms is None else stack.enter_context(Stub(options.stub, store.latency_ms))
-            gateway = stack.enter_context(Gateway(options.gateway, stub.url if stub else None))
+            core = 1 if options.apart else None
+            stub = None
+            if store.latency_ms is not None:
+                stub = stack.enter_context(Stub(options.stub, store.latency_ms, core))
+            gateway = stack.enter_context(Gateway(options.gateway, stub.url if stub else None, core))
             measure_setting(spark, options, setting, shape, gateway, stub)
         print(report.markdown(setting, ways.WAYS), end="\n\n", flush=True)
         yield setting

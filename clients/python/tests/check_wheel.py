@@ -34,7 +34,9 @@ def check_files(wheel: Path) -> None:
     expect(folders == {"forebay", "pyspark_forebay", info}, f"it holds {sorted(folders)}")
     expect("forebay/py.typed" in names, "without py.typed no type checker reads it")
     expect(f"{info}/licenses/LICENSE" in names, "the licence is missing")
-    expect(not [name for name in names if name.endswith((".pyc", ".proto", ".log"))], "it holds what was only lying about")
+    expect(
+        not [name for name in names if name.endswith((".pyc", ".proto", ".log"))], "it holds what was only lying about"
+    )
     for line in ("License-Expression: Apache-2.0", "Requires-Python: >=3.9", "Description-Content-Type: text/markdown"):
         expect(line in text.splitlines(), f"its metadata lacks `{line}`")
     expect("# Forebay" in text, "its description is not the README")

@@ -102,7 +102,10 @@ def run_console(text: str) -> None:
     commands, shown = commands_and_output(text)
     # One shell for the block, so that what a line exports is there in the next.
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
     )
     print(done.stdout, end="")
     if done.returncode != 0:

@@ -23,7 +23,9 @@ def main() -> None:
     if len(sys.argv) > 1 and google.protobuf.__version__ != sys.argv[1]:
         sys.exit(f"protobuf is {google.protobuf.__version__}; expected {sys.argv[1]}")
 
-    row = types_pb2.Row(values=[types_pb2.Value(string_value="é"), types_pb2.Value(int_value=-(2**63)), types_pb2.Value()])
+    row = types_pb2.Row(
+        values=[types_pb2.Value(string_value="é"), types_pb2.Value(int_value=-(2**63)), types_pb2.Value()]
+    )
     sent = ingest_pb2.WriteRowsRequest(
         open=ingest_pb2.Open(table="t", mode=ingest_pb2.WRITE_MODE_PUT, row_deadline=duration_pb2.Duration(seconds=5)),
         rows=types_pb2.RowBatch(rows=[row]),

@@ -79,13 +79,21 @@ def test_a_console_block_that_does_not_do_what_it_shows_fails(block: str, compla
 
 @pytest.mark.parametrize(
     "block",
-    ["$ printf 'a\\nb\\nc\\n'\na\n...\nc", "$ echo a \\\n    b\na b", "$ export A=1\n$ echo $A\n1", "$ printf 'before\\na\\nafter\\n'\na"],
+    [
+        "$ printf 'a\\nb\\nc\\n'\na\n...\nc",
+        "$ echo a \\\n    b\na b",
+        "$ export A=1\n$ echo $A\n1",
+        "$ printf 'before\\na\\nafter\\n'\na",
+    ],
 )
 def test_a_console_block_that_does_what_it_shows_passes(block: str, tmp_path: Path) -> None:
     assert docs_runner.run(write(tmp_path, f"```console\n{block}\n```\n"), "unused") == (1, 0)
 
 
-@pytest.mark.parametrize("text", ["# nothing\n", "```python\nx = 1\n", "- item\n  ```python\n  x = 1\n  ```\n", "```python\n# not run\n```\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["# nothing\n", "```python\nx = 1\n", "- item\n  ```python\n  x = 1\n  ```\n", "```python\n# not run\n```\n"],
+)
 def test_a_document_of_which_nothing_would_run_is_an_error(text: str, tmp_path: Path) -> None:
     with pytest.raises(docs_runner.DocumentError):
         docs_runner.run(write(tmp_path, text), "unused")

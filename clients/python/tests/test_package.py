@@ -20,7 +20,9 @@ def test_the_version_is_that_of_the_gateway() -> None:
 
 @pytest.mark.parametrize("package", ["grpcio", "protobuf", "pyarrow", "pandas"])
 def test_the_lower_bounds_are_what_is_tested_as_the_oldest(package: str) -> None:
-    bound = min(re.findall(rf'"{package}>=([0-9.]+)"', PROJECT), key=lambda text: [int(part) for part in text.split(".")])
+    bound = min(
+        re.findall(rf'"{package}>=([0-9.]+)"', PROJECT), key=lambda text: [int(part) for part in text.split(".")]
+    )
     tested = re.search(rf"^{package}==([0-9.]+)$", (HERE / "requirements" / "oldest.txt").read_text(), re.MULTILINE)
     assert tested and (tested[1] == bound or tested[1].startswith(f"{bound}.0"))
 

@@ -43,6 +43,12 @@ class Sample:
     store_cpu_seconds: float
     """The stub, where there is one."""
 
+    @property
+    def cpu_seconds(self) -> float:
+        """All of them together."""
+        spark = self.jvm_cpu_seconds + self.python_cpu_seconds
+        return spark + self.gateway_cpu_seconds + self.store_cpu_seconds
+
 
 class Meter:
     """Measures writes of one session, beside one gateway and perhaps a stub."""

@@ -46,10 +46,11 @@ def clean_environment() -> Dict[str, str]:
 class _Process:
     """A child whose log is read to its end, lest it wait for room in the pipe."""
 
-    def __init__(self, command: Sequence[str], *, ready: str) -> None:
+    def __init__(self, command: Sequence[str], *, core: Optional[int], ready: str) -> None:
         """Waits for the line that says that it is ready: that with these words."""
+        pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
         self._child = subprocess.Popen(
-            command, env=clean_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [*pinned, *command], env=clean_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         assert self._child.stdout is not None  # It is a pipe.
         stream: IO[str] = self._child.stdout
@@ -89,8 +90,8 @@ class _Process:
 class Stub(_Process):
     """The stub DynamoDB: it parses every request to its last byte, counts, and answers."""
 
-    def __init__(self, binary: Path, latency_ms: int) -> None:
-        super().__init__([str(binary), "--latency-ms", str(latency_ms)], ready="http://")
+    def __init__(self, binary: Path, latency_ms: int, core: Optional[int]) -> None:
+        super().__init__([str(binary), "--latency-ms", str(latency_ms)], core=core, ready="http://")
         self.url = self.first_line
 
     def take_stats(self) -> Mapping[str, Any]:
@@ -104,11 +105,11 @@ class Stub(_Process):
 class Gateway(_Process):
     """`forebay serve`, over a DynamoDB or over the embedded store."""
 
-    def __init__(self, binary: Path, dynamodb_url: Optional[str]) -> None:
+    def __init__(self, binary: Path, dynamodb_url: Optional[str], core: Optional[int]) -> None:
         self._binary = binary
         store = ["--endpoint-url", dynamodb_url] if dynamodb_url else ["--embedded"]
         command = [str(binary), "serve", "--listen", "127.0.0.1:0", "--admin", "off", *store]
-        super().__init__(command, ready="serving gRPC on ")
+        super().__init__(command, core=core, ready="serving gRPC on ")
         address = self.first_line.partition("serving gRPC on ")[2].split(",")[0]
         self.url = f"http://{address}"
         self.dynamodb_url = dynamodb_url or self._embedded_url(address)

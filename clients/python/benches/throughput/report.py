@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from .measure import Sample
 from .ways import BASELINE, PROMISED, Way
@@ -47,13 +47,7 @@ class Setting:
 
 
 COLUMNS = (
-    "way",
-    "rows/s",
-    "task time",
-    "Python CPU",
-    "JVM CPU",
-    "gateway CPU",
-    "stub CPU",
+    *("way", "rows/s", "task time", "Python CPU", "JVM CPU", "gateway CPU", "stub CPU", "cores busy"),
     "task time against boto3's",
 )
 HEAD = f"| {' | '.join(COLUMNS)} |\n|---|{'---:|' * (len(COLUMNS) - 1)}"
@@ -77,12 +71,16 @@ def _line(way: Way, samples: Sequence[Sample], ratios: Sequence[float]) -> str:
         value = statistics.median(getattr(sample, part) / sample.rows for sample in samples) * 1e6
         return f"{value:,.1f}"
 
-    rate = statistics.median(sample.rows / sample.wall_seconds for sample in samples)
+    def median(of: Callable[[Sample], float]) -> float:
+        return statistics.median(map(of, samples))
+
     ratio = ""
     if ratios and way.name != BASELINE:
         ratio = f"{statistics.median(ratios):.1%} ({min(ratios):.1%} to {max(ratios):.1%})"
     parts = ("task_seconds", "python_cpu_seconds", "jvm_cpu_seconds", "gateway_cpu_seconds", "store_cpu_seconds")
-    cells = [way.label, f"{rate:,.0f}", *(micros(part) for part in parts), ratio]
+    rate = median(lambda sample: sample.rows / sample.wall_seconds)
+    cores = median(lambda sample: sample.cpu_seconds / sample.wall_seconds)
+    cells = [way.label, f"{rate:,.0f}", *(micros(part) for part in parts), f"{cores:.2f}", ratio]
     return f"| {' | '.join(cells)} |"
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import threading
 import time
 from pathlib import Path
@@ -163,10 +164,11 @@ def _authorization(token: str) -> _Metadata:
 class Rotation:
     """Which of several endpoints a call takes: in turn, those that have just failed last. Thread-safe."""
 
-    def __init__(self, endpoints: int) -> None:
+    def __init__(self, endpoints: int, first: int = 0) -> None:
+        """`first` is where to begin: chosen by chance, so that many tasks with one call each do not all meet at one gateway."""
         self._lock = threading.Lock()
         self._avoid_until = [float("-inf")] * endpoints
-        self._next = 0
+        self._next = first
 
     def pick(self, now: float) -> int:
         """The index of the endpoint for a call at `now`, in seconds of `time.monotonic`."""
@@ -196,7 +198,7 @@ class _Calls:
     def __init__(self, channels: Sequence[Any], token: TokenSource) -> None:
         self._channels = channels
         self._token = token
-        self._rotation = Rotation(len(channels))
+        self._rotation = Rotation(len(channels), random.randrange(len(channels)))
 
     def multi_callable(self, kind: str, method: str, serializer: Any, deserializer: Any) -> Callable[..., Any]:
         calls = [

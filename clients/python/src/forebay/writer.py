@@ -1,80 +1,158 @@
-"""The writer: a session that writes rows to one table, over as many calls as it takes."""
+"""The writer: a session that writes rows to one table, over as many calls as it takes.
+
+Two threads work for it: its own, which opens calls and reads acks, and gRPC's, which asks for the next message to send. What they do is
+decided by `_exchange`, under one lock. Callers: `Client.writer`, and the Spark sink.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Sequence, Type
+import logging
+import random
+import threading
+import time
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, Type
 
+import grpc
+
+from ._channel import open_channel
+from ._exchange import OPEN_TIMEOUT_SECONDS, TRAILER_TIMEOUT_SECONDS, Barrier, End, Exchange
+from ._opening import Form, Opening
+from ._payload import arrow_batches, as_rows, is_arrow_data
+from ._session import Part, Session, Violation
+from ._status import call_error
+from ._wire import Payload, open_request
+from .errors import CallError, ForebayError, SessionClosed
 from .options import ConnectOptions
 from .results import Outcome, Receipt
+from .v1 import ingest_pb2, table_pb2, types_pb2
+from .v1.table_pb2_grpc import TableServiceStub
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import pyarrow as pa
-
-    from .v1 import types_pb2
+MAX_KEPT_OUTCOMES = 10_000
+OPEN_FOR_SECONDS = 10.0
+_WRITE = "/forebay.v1.IngestService/Write"
+_log = logging.getLogger("forebay")
 
 
 class Writer:
-    """See `Client.writer`, whose arguments it takes after the options of the connection."""
+    """A session that writes rows to one table. `Client.writer` makes one and says what the arguments are.
+
+    - Rows of one key take effect in the order in which they were sent.
+    - `send` returns when the writer has taken the rows, not when they are written; it waits while the gateway's window is full. `flush`
+      and `finish` return when every row has a final outcome.
+    - When a call breaks, everything that is not acked is sent again, in order, in a new one. Memory is bounded by the window.
+    - In tables with `sequence_by`, rows that were not written by their deadline are sent again, too (`resend`).
+    - Rejected rows are outcomes, not errors: they never stop the others. `on_outcome` gets each, from one thread; without it they are
+      kept in `outcomes`.
+    - As a context manager it finishes at the end of the block, and aborts where the block raises: without `finish` the gateway takes
+      the session for aborted, and rows that are not acked may or may not be written.
+    - It belongs to the process that made it, and to one thread at a time. Make it after a fork, not before.
+
+    The session opens with the first data, which say which columns it has, or at once where `arrow_schema` does. Once a call has failed
+    for good, every method raises that error.
+    """
 
     def __init__(
         self,
         options: ConnectOptions,
         table: str,
         *,
-        mode: Optional[str] = None,
-        op_column: Optional[str] = None,
-        columns: Optional[Sequence[str]] = None,
-        arrow_schema: Optional[pa.Schema] = None,
-        spark_schema_json: Optional[str] = None,
-        producer_id: Optional[str] = None,
-        epoch: Optional[int] = None,
-        on_missing: Optional[str] = None,
-        row_deadline: Optional[float] = None,
-        priority: str = "interactive",
-        merge_schema: bool = False,
-        store_assignment: Optional[str] = None,
-        validate_only: bool = False,
-        batch_bytes: Optional[int] = None,
-        compression: Optional[str] = None,
         retry_for: float = 300.0,
+        open_for: float = OPEN_FOR_SECONDS,
         resend: bool = True,
         on_outcome: Optional[Callable[[Outcome], None]] = None,
+        **opening: Any,
     ) -> None:
-        raise NotImplementedError
+        self._opening = Opening.try_new(table, **opening)
+        self._options = options
+        self._retry_for = retry_for
+        self._open_for = open_for
+        self._on_outcome = on_outcome
+        self._outcomes: List[Outcome] = []
+        self._dropped_outcomes = 0
+        self._changed = threading.Condition()
+        session = Session(retry_for if resend else 0.0, self._tell)
+        self._exchange = Exchange(session, open_for, retry_for)
+        self._form: Optional[Form] = None
+        self._thread: Optional[threading.Thread] = None
+        self._failure: Optional[BaseException] = None
+        self._closed: Optional[str] = None
+        self._call: Any = None
+        # Of the call that gRPC asks messages for; None between calls.
+        self._call_token: Optional[object] = None
+        self._call_open = False
+        self._last_batch = 0
+        self._channel = open_channel(options)
+        try:
+            self._table = None if self._opening.arrow_schema is not None else self._get_table()
+            if self._opening.arrow_schema is not None:
+                self._start(Form.of_arrow(self._opening, self._opening.arrow_schema))
+                self._wait_until_open()
+        except BaseException:
+            self.abort()
+            raise
+
+    # What the caller sees.
 
     @property
-    def opened_schema(self) -> types_pb2.Schema:
-        """The table's schema as the session was opened."""
-        raise NotImplementedError
+    def opened_schema(self) -> Optional[types_pb2.Schema]:
+        """The table's schema as the newest call was opened; None before the first."""
+        with self._changed:
+            return None if self._exchange.opened is None else self._exchange.opened.schema
 
     @property
     def receipt(self) -> Receipt:
         """Totals up to now."""
-        raise NotImplementedError
+        with self._changed:
+            return self._exchange.session.receipt()
 
     @property
     def outcomes(self) -> List[Outcome]:
-        """The outcomes so far, without `on_outcome`; at most 10,000."""
-        raise NotImplementedError
+        """The outcomes so far, in the order in which they became final; without `on_outcome`, and at most 10,000."""
+        with self._changed:
+            return list(self._outcomes)
+
+    @property
+    def dropped_outcomes(self) -> int:
+        """How many outcomes were not kept; the receipt counts them all."""
+        with self._changed:
+            return self._dropped_outcomes
 
     def send(self, data: Any, *, atomic: bool = False) -> int:
         """Takes a dict, an iterable of dicts or sequences, a pandas DataFrame, or a pyarrow RecordBatch, Table or RecordBatchReader.
-        Waits while the window is full; returns the batch's number, from 1."""
-        raise NotImplementedError
+
+        Waits while the window is full. Returns the batch's number, from 1, by which outcomes name it. With `atomic` the rows are one
+        DynamoDB transaction: all or none; at most 100, with different keys.
+
+        Raises `TypeError` or `ValueError` for rows that cannot be sent, naming row and column; the rows before it are sent.
+        """
+        self._check_open()
+        data = self._choose_form(data)
+        if data is None:
+            return self._next_batch()
+        assert self._form is not None, "the form was chosen"
+        self._wait_until_open()
+        batch = self._next_batch()
+        payloads = self._form.slices(data, self._opening.limits(self._exchange.opened), atomic=atomic)
+        self._send_parts(batch, payloads)
+        return batch
 
     def flush(self) -> Receipt:
         """Waits until every row sent so far has a final outcome."""
-        raise NotImplementedError
+        return self._reach(finish=False)
 
     def finish(self) -> Receipt:
-        """The same, and ends the session."""
-        raise NotImplementedError
+        """Waits until every row has a final outcome, and ends the session."""
+        receipt = self._reach(finish=True)
+        self._close("it was finished")
+        return receipt
 
     def abort(self) -> None:
-        """Ends the session without Finish: rows that are not acked may or may not be written."""
-        raise NotImplementedError
+        """Ends the session without Finish: rows that are not acked may or may not be written. Does nothing after `finish`."""
+        self._close("it was aborted")
 
     def __enter__(self) -> Writer:
         return self
@@ -85,7 +163,282 @@ class Writer:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        if error is None:
-            self.finish()
+        if error is None and self._closed is None:
+            try:
+                self.finish()
+            finally:
+                self.abort()
         else:
             self.abort()
+
+    # The caller's thread.
+
+    def _next_batch(self) -> int:
+        self._last_batch += 1
+        return self._last_batch
+
+    def _check_open(self) -> None:
+        with self._changed:
+            self._raise_if_over()
+
+    def _raise_if_over(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed is not None:
+            raise SessionClosed(f"the writer takes nothing more: {self._closed}")
+
+    def _get_table(self) -> table_pb2.Table:
+        request = table_pb2.GetTableRequest(name=self._opening.open.table)
+        get: Any = TableServiceStub(self._channel).GetTable
+        try:
+            # Waits for a gateway that is not there yet as long as opening a session would.
+            answer = get(request, timeout=max(self._open_for, 1.0), wait_for_ready=True)
+        except grpc.RpcError as error:
+            raise call_error(error) from None
+        found: table_pb2.Table = answer.table
+        return found
+
+    def _choose_form(self, data: Any) -> Any:
+        """Data to send; None where there are no rows. The first data choose the session's form."""
+        if self._form is not None:
+            return data
+        if is_arrow_data(data):
+            schema, batches = arrow_batches(data)
+            import pyarrow as pa
+
+            self._start(Form.of_arrow(self._opening, schema))
+            return pa.RecordBatchReader.from_batches(schema, batches)
+        rows = iter(as_rows(data))
+        first = next(rows, None)
+        if first is None:
+            return None
+        assert self._table is not None, "without an Arrow schema the table was asked for"
+        self._start(Form.of_rows(self._opening, self._table, first))
+        return chain((first,), rows)
+
+    def _start(self, form: Form) -> None:
+        self._form = form
+        self._thread = threading.Thread(target=self._run, name=f"forebay-{self._opening.open.table}", daemon=True)
+        self._thread.start()
+
+    def _wait_until_open(self) -> None:
+        with self._changed:
+            while self._exchange.opened is None:
+                self._raise_if_over()
+                self._changed.wait()
+            self._raise_if_over()
+
+    def _send_parts(self, batch: int, payloads: Iterator[Payload]) -> None:
+        """Hands parts over one behind, so that the last one is known as such, also where making the next one fails."""
+        first_row = 0
+        waiting: Optional[Part] = None
+        try:
+            for payload in payloads:
+                if waiting is not None:
+                    self._accept(waiting)
+                waiting = Part(batch, first_row, payload, ends_batch=False)
+                first_row += payload.rows
+        finally:
+            if waiting is not None:
+                waiting.ends_batch = True
+                self._accept(waiting)
+
+    def _accept(self, part: Part) -> None:
+        with self._changed:
+            while not self._exchange.takes_parts:
+                self._raise_if_over()
+                self._changed.wait()
+            self._raise_if_over()
+            self._exchange.accept(part)
+            self._changed.notify_all()
+
+    def _reach(self, *, finish: bool) -> Receipt:
+        with self._changed:
+            self._raise_if_over()
+            if self._thread is None:
+                return self._exchange.session.receipt()
+            barrier = Barrier(finish)
+            self._exchange.set_barrier(barrier)
+            self._changed.notify_all()
+            while barrier.receipt is None:
+                self._raise_if_over()
+                self._changed.wait()
+            return barrier.receipt
+
+    def _close(self, why: str) -> None:
+        with self._changed:
+            if self._closed is None:
+                self._closed = why
+            call = self._call
+            self._changed.notify_all()
+        if call is not None:
+            # Of no effect on a call that has ended.
+            call.cancel()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        self._channel.close()
+
+    def _tell(self, outcome: Outcome) -> None:
+        if self._on_outcome is not None:
+            self._on_outcome(outcome)
+        elif len(self._outcomes) < MAX_KEPT_OUTCOMES:
+            self._outcomes.append(outcome)
+        else:
+            self._dropped_outcomes += 1
+
+    # The writer's own thread.
+
+    def _run(self) -> None:
+        try:
+            self._run_calls()
+        except BaseException as error:  # noqa: BLE001 - the caller gets it, whatever it is
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, Violation):
+            error = ForebayError(f"the gateway broke the protocol: {error}")
+        with self._changed:
+            if self._failure is None:
+                self._failure = error
+            call = self._call
+            self._changed.notify_all()
+        if call is not None:
+            call.cancel()
+
+    def _run_calls(self) -> None:
+        while True:
+            end = self._one_call()
+            with self._changed:
+                if self._closed is not None or self._failure is not None or end is End.FINISHED:
+                    self._changed.notify_all()
+                    return
+                if end is End.BROKEN or self._exchange.drained_without_use:
+                    pause = self._exchange.pause(time.monotonic(), random.random())
+                    _log.info("forebay: a call broke (%s); the next attempt follows in %.1f s", self._exchange.last_error, pause)
+                    self._wait_for(pause)
+                while self._exchange.opened is not None and not self._exchange.needs_call:
+                    if self._exchange.settle_without_call() or self._closed is not None:
+                        self._changed.notify_all()
+                        return
+                    self._changed.notify_all()
+                    self._changed.wait()
+                if self._closed is not None:
+                    return
+            if end is End.DRAINED:
+                # The old connection leads to the gateway that asked us to go.
+                self._channel.close()
+                self._channel = open_channel(self._options)
+
+    def _wait_for(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self._closed is None and time.monotonic() < until:
+            self._changed.wait(until - time.monotonic())
+
+    def _one_call(self) -> End:
+        token = object()
+        write = self._channel.stream_stream(_WRITE, None, ingest_pb2.WriteResponse.FromString)
+        with self._changed:
+            if self._closed is not None:
+                return End.DRAINED
+            self._call_open = False
+            self._call_token = token
+        call: Any = write(self._requests(token))
+        with self._changed:
+            self._call = call
+            if self._closed is not None:
+                call.cancel()
+        error: Optional[CallError] = None
+        watchdog = _Watchdog(call)
+        watchdog.cancel_after(OPEN_TIMEOUT_SECONDS)
+        try:
+            for response in call:
+                self._received(response, watchdog)
+        except grpc.RpcError as broken:
+            error = call_error(broken)
+        finally:
+            watchdog.stop()
+            with self._changed:
+                # The thread that asks for messages ends.
+                self._call_token = None
+                self._changed.notify_all()
+            call.cancel()
+        with self._changed:
+            if self._closed is not None or self._failure is not None:
+                return End.DRAINED
+            if self._exchange.drain_passed(time.monotonic()) and self._call_open:
+                return End.DRAINED
+            end = self._exchange.on_end(error)
+            self._changed.notify_all()
+            return end
+
+    def _received(self, response: ingest_pb2.WriteResponse, watchdog: _Watchdog) -> None:
+        now = time.monotonic()
+        with self._changed:
+            if not self._call_open:
+                if response.WhichOneof("message") != "opened":
+                    raise Violation("the first message was not Opened")
+                watchdog.stop()
+                self._exchange.begin(response.opened)
+                self._call_open = True
+            else:
+                self._exchange.on_response(response, now)
+                kind = response.WhichOneof("message")
+                if kind == "drain" and self._exchange.drain_until is not None:
+                    watchdog.cancel_after(max(self._exchange.drain_until - now, 0.0))
+                elif kind == "finished":
+                    watchdog.cancel_after(TRAILER_TIMEOUT_SECONDS)
+            self._changed.notify_all()
+
+    # gRPC's thread.
+
+    def _requests(self, token: object) -> Iterator[bytes]:
+        """The messages of one call, as they become due; ends with the call."""
+        assert self._form is not None, "a call is opened with a form"
+        yield open_request(self._form.open)
+        while True:
+            try:
+                request = self._next_request(token)
+            except BaseException as error:  # noqa: BLE001 - the caller gets it, whatever it is
+                self._fail(error)
+                return
+            if request is None:
+                return
+            yield request
+
+    def _next_request(self, token: object) -> Optional[bytes]:
+        with self._changed:
+            while self._call_token is token and self._closed is None and self._failure is None:
+                due: Optional[float] = None
+                if self._call_open:
+                    now = time.monotonic()
+                    request = self._exchange.next_request(now)
+                    if request is not None:
+                        # There may be room for the caller's next part now.
+                        self._changed.notify_all()
+                        return request
+                    next_due = self._exchange.next_due(now)
+                    due = None if next_due is None else max(next_due - now, 0.001)
+                self._changed.wait(due)
+        return None
+
+
+class _Watchdog:
+    """Cancels a call when a time has passed."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._timer: Optional[threading.Timer] = None
+
+    def cancel_after(self, seconds: float) -> None:
+        """From now on; what was set before is forgotten."""
+        self.stop()
+        self._timer = threading.Timer(seconds, self._call.cancel)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Lets the call go on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,197 @@
+"""What callers have (dicts, sequences, Arrow, pandas) as payloads of about the size that the gateway asks for.
+
+`RowSlicer` makes positional rows, `ArrowSlicer` Arrow IPC; a session has one of the two, by the first data that it is given. Arrow data
+costs per batch, not per row. Callers: `writer`, `aio_writer`, `client`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Mapping, Optional, Tuple
+
+from ._schema import RowEncoder
+from ._wire import Payload
+from .v1 import types_pb2
+
+if TYPE_CHECKING:
+    import pyarrow
+
+COMPRESSIONS = ("lz4", "zstd")
+ATOMIC_MAX_ROWS = 100
+# The end-of-stream marker of Arrow IPC: a continuation and a length of zero.
+_END_OF_STREAM_BYTES = 8
+# What a message has beside its rows: numbers and lengths.
+_ENVELOPE_BYTES = 64
+
+
+@dataclass(frozen=True)
+class SliceLimits:
+    """How large payloads are: about `target_bytes`, never above `max_bytes` or `max_rows`."""
+
+    target_bytes: int
+    max_bytes: int
+    max_rows: int
+
+
+def is_arrow_data(data: Any) -> bool:
+    """Whether it is columns: pyarrow's, pandas', or anything that exports an Arrow stream (polars)."""
+    module = type(data).__module__.partition(".")[0]
+    return module in ("pyarrow", "pandas") or hasattr(data, "__arrow_c_stream__")
+
+
+def arrow_batches(data: Any) -> Tuple[pyarrow.Schema, Iterator[pyarrow.RecordBatch]]:
+    """The schema and the record batches of columns. Raises `TypeError` for what has none."""
+    import pyarrow as pa
+
+    if isinstance(data, pa.RecordBatch):
+        return data.schema, iter((data,))
+    if isinstance(data, pa.RecordBatchReader):
+        return data.schema, iter(data)
+    if isinstance(data, pa.Table):
+        return data.schema, iter(data.to_batches())
+    if type(data).__module__.partition(".")[0] == "pandas":
+        if not hasattr(data, "columns"):
+            raise TypeError(f"expected a DataFrame; found a {type(data).__name__}")
+        table = pa.Table.from_pandas(data, preserve_index=False)
+        return table.schema, iter(table.to_batches())
+    if hasattr(data, "__arrow_c_stream__") and hasattr(pa.RecordBatchReader, "from_stream"):
+        reader = pa.RecordBatchReader.from_stream(data)
+        return reader.schema, iter(reader)
+    raise TypeError(f"expected a pyarrow RecordBatch, Table or RecordBatchReader; found {type(data).__name__}")
+
+
+def as_rows(data: Any) -> Iterable[Any]:
+    """Rows of what is one dict or an iterable of them."""
+    if isinstance(data, Mapping):
+        return (data,)
+    if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
+        raise TypeError(f"expected a dict, an iterable of dicts, a DataFrame or Arrow data; found {type(data).__name__}")
+    return data
+
+
+class RowSlicer:
+    """Dicts or sequences as RowBatches."""
+
+    def __init__(self, encoder: RowEncoder) -> None:
+        self._encoder = encoder
+
+    def slices(self, rows: Iterable[Any], limits: SliceLimits, *, atomic: bool = False) -> Iterator[Payload]:
+        """The payloads, in order. Raises `TypeError` and `ValueError` for a row that is none; rows before it come out first."""
+        batch, size = types_pb2.RowBatch(), 0
+        for index, row in enumerate(rows):
+            encoded = types_pb2.Row()
+            try:
+                self._encoder.encode(row, encoded, f"row {index}: ")
+                row_bytes = encoded.ByteSize() + 8
+                if row_bytes > limits.max_bytes - _ENVELOPE_BYTES:
+                    raise ValueError(f"row {index}: has {row_bytes} bytes; a message has at most {limits.max_bytes}")
+            except (TypeError, ValueError):
+                if batch.rows and not atomic:
+                    yield Payload.of_rows(batch)
+                raise
+            if batch.rows and not atomic and (size + row_bytes > limits.target_bytes or len(batch.rows) >= limits.max_rows):
+                yield Payload.of_rows(batch)
+                batch, size = types_pb2.RowBatch(), 0
+            batch.rows.append(encoded)
+            size += row_bytes
+            if atomic and (len(batch.rows) > ATOMIC_MAX_ROWS or size > limits.max_bytes - _ENVELOPE_BYTES):
+                raise _too_large_for_atomic()
+        if batch.rows:
+            yield Payload.of_rows(batch, atomic=atomic)
+
+
+class ArrowSlicer:
+    """Record batches of one schema as ArrowBatches."""
+
+    def __init__(self, schema: pyarrow.Schema, compression: Optional[str] = None) -> None:
+        import pyarrow as pa
+
+        # What Spark or pandas keep about themselves is of no use to the gateway.
+        self.schema = schema.remove_metadata()
+        self.schema_message: bytes = self.schema.serialize().to_pybytes()
+        self._options = pa.ipc.IpcWriteOptions(compression=compression)
+        # Without compression and dictionaries a record batch is one message, made without a stream around it.
+        self._plain = compression is None and not any(_has_dictionary(field.type) for field in schema)
+
+    def slices(
+        self, batches: Iterable[pyarrow.RecordBatch], limits: SliceLimits, *, atomic: bool = False
+    ) -> Iterator[Payload]:
+        """The payloads, in order. Raises `ValueError` for a batch of another schema and for a row that no message can carry."""
+        if atomic:
+            yield from self._atomic(list(batches), limits)
+            return
+        for batch in batches:
+            if batch.num_rows:
+                yield from self._cut(self._of_session(batch), limits)
+
+    def _atomic(self, batches: List[pyarrow.RecordBatch], limits: SliceLimits) -> Iterator[Payload]:
+        import pyarrow as pa
+
+        table = pa.Table.from_batches([self._of_session(batch) for batch in batches], self.schema).combine_chunks()
+        if table.num_rows > ATOMIC_MAX_ROWS:
+            raise _too_large_for_atomic()
+        for batch in table.to_batches():
+            payload = Payload.of_arrow(self._messages(batch), batch.num_rows, atomic=True)
+            if payload.body_bytes > limits.max_bytes - _ENVELOPE_BYTES:
+                raise _too_large_for_atomic()
+            yield payload
+
+    def _of_session(self, batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
+        import pyarrow as pa
+
+        if batch.schema.equals(self.schema, check_metadata=False):
+            return batch
+        if batch.schema.names != self.schema.names:
+            raise ValueError(
+                f"the batch has the columns {', '.join(batch.schema.names)}; the session has {', '.join(self.schema.names)}"
+            )
+        for ours, theirs in zip(self.schema, batch.schema):
+            if ours.type != theirs.type:
+                raise ValueError(f"column {ours.name}: the batch has {theirs.type}; the session has {ours.type}")
+        # Only whether nulls may be differs.
+        return pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
+
+    def _cut(self, batch: pyarrow.RecordBatch, limits: SliceLimits) -> Iterator[Payload]:
+        rows = batch.num_rows
+        step = min(rows, limits.max_rows, max(1, rows * limits.target_bytes // max(batch.nbytes, 1)))
+        for start in range(0, rows, step):
+            yield from self._encode(batch.slice(start, step), limits)
+
+    def _encode(self, batch: pyarrow.RecordBatch, limits: SliceLimits) -> Iterator[Payload]:
+        payload = Payload.of_arrow(self._messages(batch), batch.num_rows)
+        if payload.body_bytes <= limits.max_bytes - _ENVELOPE_BYTES:
+            yield payload
+            return
+        # Rows differ in size: this part has the large ones.
+        if batch.num_rows == 1:
+            raise ValueError(f"a row has {payload.body_bytes} bytes; a message has at most {limits.max_bytes}")
+        half = batch.num_rows // 2
+        yield from self._encode(batch.slice(0, half), limits)
+        yield from self._encode(batch.slice(half), limits)
+
+    def _messages(self, batch: pyarrow.RecordBatch) -> List[Any]:
+        """The encapsulated messages after the schema's: dictionaries, then the record batch."""
+        import pyarrow as pa
+
+        if self._plain:
+            return [batch.serialize()]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.schema, options=self._options) as stream:
+            stream.write_batch(batch)
+        stream_bytes = memoryview(sink.getvalue()).cast("B")
+        head = len(self.schema_message)
+        if stream_bytes[:head] != self.schema_message:
+            raise RuntimeError("pyarrow wrote another schema message into the stream than alone")
+        return [stream_bytes[head : len(stream_bytes) - _END_OF_STREAM_BYTES]]
+
+
+def _has_dictionary(data_type: pyarrow.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(data_type):
+        return True
+    return any(_has_dictionary(data_type.field(at).type) for at in range(data_type.num_fields))
+
+
+def _too_large_for_atomic() -> ValueError:
+    return ValueError(f"an atomic batch has at most {ATOMIC_MAX_ROWS} rows, in one message; send less at once")
