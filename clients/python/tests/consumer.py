@@ -1,4 +1,5 @@
-"""A user's program. Type checkers read it strictly against the installed wheel, and it runs against FOREBAY_ENDPOINT without extras.
+"""A user's program. Type checkers read it strictly against the installed wheel, and it runs against FOREBAY_ENDPOINT
+without extras.
 
 Not a pytest: the point is the environment that it runs in. `run wheel` and `run types` start it.
 """

@@ -2,10 +2,11 @@
 
     FOREBAY_ENDPOINT=http://127.0.0.1:PORT python docs_runner.py README.md
 
-The blocks of a document are one script, in order. A ```python block runs in the names that the blocks before it left; a
-```console block runs the lines that begin with "$ " by bash, and the lines between are output, which must come in that order
-("..." stands for any number of lines). A block whose first line is "# not run" is left out, and so is every other kind of
-block. Documents say 127.0.0.1:50051, the gateway's default; here it is the gateway of FOREBAY_ENDPOINT.
+The blocks of a document are one script, in order. A ```python block runs in the names that the blocks before it
+left; a ```console block runs the lines that begin with "$ " by bash, and the lines between are output, which must
+come in that order ("..." stands for any number of lines). A block whose first line is "# not run" is left out, and
+so is every other kind of block. Documents say 127.0.0.1:50051, the gateway's default; here it is the gateway of
+FOREBAY_ENDPOINT.
 
 Called by `run docs`; the parsing is tested by test_docs_runner.py.
 """

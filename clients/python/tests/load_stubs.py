@@ -1,4 +1,5 @@
-"""Loads the generated stubs, and sends a message through bytes and back, under the protobuf runtime that is importable here.
+"""Loads the generated stubs, and sends a message through bytes and back, under the protobuf runtime that is
+importable here.
 
     python load_stubs.py [VERSION]     VERSION: what the runtime must be, so that none is taken for another
 

@@ -1,4 +1,5 @@
-"""Files as blocks of rows: a bad row is left out with its number and place, a bad file is an error before anything is sent."""
+"""Files as blocks of rows: a bad row is left out with its number and place, a bad file is an error before anything
+is sent."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""`python -m forebay`: reads rows, writes files, lists tables, asks for a gateway's health. Results are JSON on standard output.
+"""`python -m forebay`: reads rows, writes files, lists tables, asks for a gateway's health. Results are JSON on
+standard output.
 
-The same options, variables and exit codes as the command `forebay` has, which does more: it makes tables, checks files, serves.
+The same options, variables and exit codes as the command `forebay` has, which does more: it makes tables, checks
+files, serves.
 """
 
 from __future__ import annotations
@@ -191,6 +193,11 @@ def key_values(part: str, table: Table, columns: Sequence[str], texts: Sequence[
     return tuple(values)
 
 
+def sort_key(table: Table, texts: Optional[Sequence[str]]) -> Optional[Tuple[Any, ...]]:
+    """A bound of a range; None where there is none."""
+    return None if texts is None else key_values("sort key", table, table.sort, texts)
+
+
 def column_types(table: Table) -> Dict[str, pb.DataType]:
     return {field.name: field.type for field in table.message.schema.fields}
 
@@ -215,18 +222,15 @@ def get_range(args: argparse.Namespace) -> int:
     with Client(options(args)) as client:
         table = client.get_table(args.table)
         partition = key_values("partition key", table, table.partition, args.key)
-        bounds = {
-            name: None if texts is None else key_values("sort key", table, table.sort, texts)
-            for name, texts in (("sort_from", args.sort_from), ("sort_to", args.sort_to))
-        }
         found = client.get_range(
             args.table,
             partition,
+            sort_from=sort_key(table, args.sort_from),
+            sort_to=sort_key(table, args.sort_to),
             limit=args.limit,
             descending=args.descending,
             columns=args.columns,
             consistent=args.strong,
-            **bounds,
         )
         for row in found:
             print_json(row_to_json(row, table.message.schema.fields))

@@ -1,8 +1,9 @@
-"""The rows of a file, in blocks that a writer sends: CSV and NDJSON as dicts, Parquet and Arrow as pyarrow record batches.
+"""The rows of a file, in blocks that a writer sends: CSV and NDJSON as dicts, Parquet and Arrow as pyarrow record
+batches.
 
-Rows are counted from 1, without a header. Text is read as the declared type of its column, as an exact literal (`_literals`); where
-the table coerces (`ansi`, `legacy`), what is none goes to the gateway as the text that it is. A row that cannot be read is given to
-`reject` and left out; what is wrong with the file as a whole is a `ValueError`.
+Rows are counted from 1, without a header. Text is read as the declared type of its column, as an exact literal
+(`_literals`); where the table coerces (`ansi`, `legacy`), what is none goes to the gateway as the text that it is. A
+row that cannot be read is given to `reject` and left out; what is wrong with the file as a whole is a `ValueError`.
 
 Invariants: files are read as they are sent, never whole; no error shows a value. Caller: `__main__`.
 """
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("csv", "ndjson", "parquet", "arrow")
 BLOCK_ROWS = 1_000
-"""Of text: full batches of DynamoDB many times over. Parquet and Arrow come as they lie in the file, at most `ARROW_BLOCK_ROWS`."""
+"""Of text: full batches of DynamoDB many times over. Parquet and Arrow come as they lie in the file, at most
+`ARROW_BLOCK_ROWS`."""
 ARROW_BLOCK_ROWS = 65_536
 
 _SUFFIXES = {

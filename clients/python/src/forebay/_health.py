@@ -16,9 +16,11 @@ _STATUS_NAMES = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNO
 
 
 def check_health(options: ConnectOptions, *, service: str = "") -> str:
-    """SERVING, NOT_SERVING (the gateway is stopping, or its store is not there) or UNKNOWN; for all services, or one by its full name.
+    """SERVING, NOT_SERVING (the gateway is stopping, or its store is not there) or UNKNOWN; for all services, or one
+    by its full name.
 
-    Asks once, without retries. Raises a `CallError`: `Unavailable` where there is no gateway, `NotFound` where it has no such service.
+    Asks once, without retries. Raises a `CallError`: `Unavailable` where there is no gateway, `NotFound` where it
+    has no such service.
     """
     name = service.encode()
     # A message with one text, and the length of that in one byte.

@@ -1,9 +1,11 @@
-"""Text and JSON as Python values of a declared type, and Python values as JSON: what the command line and its files speak.
+"""Text and JSON as Python values of a declared type, and Python values as JSON: what the command line and its files
+speak.
 
-A literal is exact: what text or JSON is no literal of the type is a `NotALiteral`, and nothing is guessed. JSON has numbers, text and
-booleans; decimals, times and bytes are text there. The forms are those of the command `forebay`.
+A literal is exact: what text or JSON is no literal of the type is a `NotALiteral`, and nothing is guessed. JSON has
+numbers, text and booleans; decimals, times and bytes are text there. The forms are those of the command `forebay`.
 
-Pure. Invariant: no error shows the value. Callers: `__main__` (keys, rows for people), `_files` (cells of CSV, lines of NDJSON).
+Pure. Invariant: no error shows the value. Callers: `__main__` (keys, rows for people), `_files` (cells of CSV, lines
+of NDJSON).
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _NON_FINITE = {"nan": math.nan, "infinity": math.inf, "+infinity": math.inf, "-i
 
 
 class NotALiteral(ValueError):
-    """The text is none of the type. `path` is where in its column: `[3].hr`, "" at its top; the message says what is expected."""
+    """The text is none of the type. `path` is where in its column: `[3].hr`, "" at its top; the message says what is
+    expected."""
 
     def __init__(self, data_type: pb.DataType, expected: str, path: str = "") -> None:
         super().__init__(f"no {type_name(data_type)}; expected {expected}")
@@ -216,8 +219,9 @@ _FROM_TEXT: Dict[int, Callable[[str, pb.DataType], Any]] = {
 
 
 def to_json(value: Any, data_type: Optional[pb.DataType] = None) -> Any:
-    """A value that was read, as `json.dumps` takes it: decimals as text, so that no reader rounds them; times in ISO 8601; bytes
-    as base64; day-time intervals in microseconds. With its type a float has its own digits: 0.1, not 0.10000000149011612."""
+    """A value that was read, as `json.dumps` takes it: decimals as text, so that no reader rounds them; times in ISO
+    8601; bytes as base64; day-time intervals in microseconds. With its type a float has its own digits: 0.1, not
+    0.10000000149011612."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

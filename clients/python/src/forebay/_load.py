@@ -1,7 +1,7 @@
 """`python -m forebay write`: a file's rows into a table by one session, and what became of them.
 
-Rows are known by their numbers in the file. Nothing is sent before the file's format and its columns are known to be right. Invariant:
-every row of the file is in the totals, written or with a reason. Caller: `__main__`.
+Rows are known by their numbers in the file. Nothing is sent before the file's format and its columns are known to be
+right. Invariant: every row of the file is in the totals, written or with a reason. Caller: `__main__`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, TextIO, Tuple, TypeVar
 
 from ._files import Content, Rejected, format_of, read_arrow, read_text
 from .client import Client
 from .results import Outcome, Receipt, RowStatus
 from .v1 import types_pb2 as pb
 
+T = TypeVar("T")
+
 STDIN = "-"
 TEXT_FORMATS = ("csv", "ndjson")
 
 
 class Report:
-    """What became of a file's rows: counts, and the file of rejected rows. The writer's thread and the reader's both tell it."""
+    """What became of a file's rows: counts, and the file of rejected rows. The writer's thread and the reader's both
+    tell it."""
 
     def __init__(self, rejects: Optional[TextIO]) -> None:
         self._lock = threading.Lock()
@@ -92,7 +95,8 @@ def load(
     priority: str,
     rejects: Optional[str],
 ) -> Tuple[Dict[str, Any], bool]:
-    """Writes a file. Returns the totals, for JSON, and whether every row was written. Raises `ValueError` where the file cannot be read."""
+    """Writes a file. Returns the totals, for JSON, and whether every row was written. Raises `ValueError` where the
+    file cannot be read."""
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
         definition = client.get_table(table)
@@ -137,21 +141,27 @@ def _opened(
         yield read_text(sys.stdin, "standard input", format, types, lenient=lenient, reject=report.rejected)
         return
     path = Path(file)
-    try:
-        format = format or format_of(path)
-        opened = path.open(encoding="utf-8", newline="") if format in TEXT_FORMATS else path.open("rb")
-    except OSError as error:
-        raise ValueError(f"{file}: cannot be read ({error.strerror})") from error
-    with opened:
+    format = format or _reading(file, lambda: format_of(path))
+    if format in TEXT_FORMATS:
+        with _reading(file, lambda: path.open(encoding="utf-8", newline="")) as text:
+            try:
+                yield read_text(text, file, format, types, lenient=lenient, reject=report.rejected)
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{file}: not UTF-8 ({error.reason})") from error
+        return
+    with _reading(file, lambda: path.open("rb")) as binary:
         try:
-            if format in TEXT_FORMATS:
-                yield read_text(opened, file, format, types, lenient=lenient, reject=report.rejected)
-            else:
-                yield read_arrow(opened, file, format)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{file}: not UTF-8 ({error.reason})") from error
+            content = read_arrow(binary, file, format)
         except ImportError as error:
             raise ValueError(f"{file}: Parquet and Arrow need pyarrow: pip install 'forebay[arrow]'") from error
+        yield content
+
+
+def _reading(file: str, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({error.strerror})") from error
 
 
 def _created(path: str) -> TextIO:
