@@ -337,7 +337,7 @@ class Writer:
 
     def _one_call(self) -> End:
         token = object()
-        write = self._channel.stream_stream(_WRITE, None, ingest_pb2.WriteResponse.FromString)
+        write: Any = self._channel.stream_stream(_WRITE, None, ingest_pb2.WriteResponse.FromString)
         with self._changed:
             if self._closed is not None:
                 return End.DRAINED
