@@ -21,8 +21,9 @@ from .errors import (
     Unavailable,
 )
 from .options import ConnectOptions
-from .results import Outcome, ReadStatus, Receipt, RowResult, RowStatus
+from .results import Outcome, ReadStatus, Receipt, RowResult, RowStatus, WriteResult
 from .tables import AppliedTable, Column, Table, TableSummary
+from .writer import Writer
 
 __all__ = [
     "AppliedTable",
@@ -49,6 +50,8 @@ __all__ = [
     "TableSummary",
     "Unauthenticated",
     "Unavailable",
+    "WriteResult",
+    "Writer",
     "__version__",
     "aio",
     "connect",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from ._schema import RowEncoder
-from ._wire import Payload
+from ._wire import Payload, row_of_batch
 from .v1 import types_pb2
 
 if TYPE_CHECKING:
@@ -77,26 +77,28 @@ class RowSlicer:
 
     def slices(self, rows: Iterable[Any], limits: SliceLimits, *, atomic: bool = False) -> Iterator[Payload]:
         """The payloads, in order. Raises `TypeError` and `ValueError` for a row that is none; rows before it come out first."""
-        batch, size = types_pb2.RowBatch(), 0
+        batch: List[bytes] = []
+        size = 0
         for index, row in enumerate(rows):
             encoded = types_pb2.Row()
             try:
                 self._encoder.encode(row, encoded, f"row {index}: ")
-                row_bytes = encoded.ByteSize() + 8
+                encoded_row = row_of_batch(encoded)
+                row_bytes = len(encoded_row)
                 if row_bytes > limits.max_bytes - _ENVELOPE_BYTES:
                     raise ValueError(f"row {index}: has {row_bytes} bytes; a message has at most {limits.max_bytes}")
             except (TypeError, ValueError):
-                if batch.rows and not atomic:
+                if batch and not atomic:
                     yield Payload.of_rows(batch)
                 raise
-            if batch.rows and not atomic and (size + row_bytes > limits.target_bytes or len(batch.rows) >= limits.max_rows):
+            if batch and not atomic and (size + row_bytes > limits.target_bytes or len(batch) >= limits.max_rows):
                 yield Payload.of_rows(batch)
-                batch, size = types_pb2.RowBatch(), 0
-            batch.rows.append(encoded)
+                batch, size = [], 0
+            batch.append(encoded_row)
             size += row_bytes
-            if atomic and (len(batch.rows) > ATOMIC_MAX_ROWS or size > limits.max_bytes - _ENVELOPE_BYTES):
+            if atomic and (len(batch) > ATOMIC_MAX_ROWS or size > limits.max_bytes - _ENVELOPE_BYTES):
                 raise _too_large_for_atomic()
-        if batch.rows:
+        if batch:
             yield Payload.of_rows(batch, atomic=atomic)
 
 

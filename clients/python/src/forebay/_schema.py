@@ -15,6 +15,8 @@ from .v1 import types_pb2 as pb
 if TYPE_CHECKING:
     import pyarrow
 
+TABLE_GOOD_FOR_SECONDS = 60.0
+MAX_KNOWN_TABLES = 1000
 _LENIENT = (pb.STORE_ASSIGNMENT_ANSI, pb.STORE_ASSIGNMENT_LEGACY)
 
 
@@ -170,6 +172,40 @@ class KeyEncoder:
                 encode(value, out.values.add())
             except Misfit as misfit:
                 raise misfit.error(f"{where}.{name}") from None
+
+
+class KnownTables:
+    """Definitions that a client has asked for. Times are seconds of one clock.
+
+    Columns of a key never change while there is the table, so that keys are good until a call says otherwise; for rows that are to be
+    written, a definition is good for a while, since its columns grow.
+    """
+
+    def __init__(self) -> None:
+        self._tables: Dict[str, Tuple[float, table_pb2.Table]] = {}
+        self._keys: Dict[str, KeyEncoder] = {}
+
+    def keys(self, table: str) -> Optional[KeyEncoder]:
+        """How the table's keys are encoded, if it is known."""
+        return self._keys.get(table)
+
+    def table(self, table: str, now: float) -> Optional[table_pb2.Table]:
+        """The definition, if it is known and young."""
+        learned, found = self._tables.get(table, (float("-inf"), None))
+        return found if now - learned < TABLE_GOOD_FOR_SECONDS else None
+
+    def learn(self, table: table_pb2.Table, now: float) -> table_pb2.Table:
+        """Keeps a definition, and gives it back."""
+        if len(self._tables) >= MAX_KNOWN_TABLES:
+            self.forget()
+        self._keys[table.name] = KeyEncoder(table)
+        self._tables[table.name] = (now, table)
+        return table
+
+    def forget(self) -> None:
+        """A call was refused: a table may have been dropped, and made anew with another key."""
+        self._keys.clear()
+        self._tables.clear()
 
 
 def arrow_schema(schema: pb.Schema) -> pyarrow.Schema:

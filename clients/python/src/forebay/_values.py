@@ -247,7 +247,53 @@ def encoder(data_type: pb.DataType, *, lenient: bool = False, drop_unknown: bool
             raise _wrong(f"{expected} for {type_name(data_type)}", value)
         set_natural(found, out)
 
-    return encode
+    quick = _QUICK.get(data_type.primitive) if data_type.WhichOneof("type") == "primitive" else None
+    return encode if quick is None else quick(encode)
+
+
+# Nearly every value of a row is a float, an int or a str where that is expected. Each of these takes it at once, for a third less time
+# than the general way, and leaves everything else to that.
+
+
+def _quick_double(encode: Encode) -> Encode:
+    def quick(value: Any, out: pb.Value) -> None:
+        if type(value) is float:
+            out.double_value = value
+        else:
+            encode(value, out)
+
+    return quick
+
+
+def _quick_int(encode: Encode) -> Encode:
+    def quick(value: Any, out: pb.Value) -> None:
+        if type(value) is int and value in _INT64:
+            out.int_value = value
+        else:
+            encode(value, out)
+
+    return quick
+
+
+def _quick_text(encode: Encode) -> Encode:
+    def quick(value: Any, out: pb.Value) -> None:
+        if type(value) is str and value.isascii():
+            # No surrogate to be told about.
+            out.string_value = value
+        else:
+            encode(value, out)
+
+    return quick
+
+
+_QUICK: Dict[int, Callable[[Encode], Encode]] = {
+    pb.PRIMITIVE_TYPE_BYTE: _quick_int,
+    pb.PRIMITIVE_TYPE_SHORT: _quick_int,
+    pb.PRIMITIVE_TYPE_INTEGER: _quick_int,
+    pb.PRIMITIVE_TYPE_LONG: _quick_int,
+    pb.PRIMITIVE_TYPE_DOUBLE: _quick_double,
+    pb.PRIMITIVE_TYPE_STRING: _quick_text,
+}
 
 
 # Each gives whether the value is one of the type, and what is expected.

@@ -17,6 +17,7 @@ _BATCH_SEQ = 1 << 3
 _BATCH_ROWS = 2 << 3 | 2
 _BATCH_ARROW = 3 << 3 | 2
 _BATCH_ATOMIC = 4 << 3
+_ROW_BATCH_ROWS = 1 << 3 | 2
 _ARROW_IPC_MESSAGES = 1 << 3 | 2
 
 
@@ -32,6 +33,12 @@ def varint(number: int) -> bytes:
 
 def _delimited(tag: int, length: int) -> bytes:
     return bytes((tag,)) + varint(length)
+
+
+def row_of_batch(row: types_pb2.Row) -> bytes:
+    """A row as the field of a RowBatch that it becomes. Small messages of their own, joined, cost half of a RowBatch with all of them."""
+    encoded = row.SerializeToString()
+    return _delimited(_ROW_BATCH_ROWS, len(encoded)) + encoded
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,9 @@ class Payload:
             object.__setattr__(self, "body_bytes", len(self.body))
 
     @classmethod
-    def of_rows(cls, batch: types_pb2.RowBatch, *, atomic: bool = False) -> Payload:
-        """Positional rows."""
-        return cls(batch.SerializeToString(), len(batch.rows), atomic=atomic)
+    def of_rows(cls, rows: Sequence[bytes], *, atomic: bool = False) -> Payload:
+        """Positional rows, each by `row_of_batch`."""
+        return cls(b"".join(rows), len(rows), atomic=atomic)
 
     @classmethod
     def of_arrow(cls, ipc_messages: Sequence[bytes], rows: int, *, atomic: bool = False) -> Payload:
@@ -86,11 +93,8 @@ class Payload:
         """Some of its rows alone; None where rows cannot be picked out (Arrow) or belong together (atomic)."""
         if self.arrow or self.atomic:
             return None
-        batch = types_pb2.RowBatch.FromString(self.body)
-        chosen = types_pb2.RowBatch()
-        for index in indices:
-            chosen.rows.add().CopyFrom(batch.rows[index])
-        return Payload.of_rows(chosen)
+        rows = types_pb2.RowBatch.FromString(self.body).rows
+        return Payload.of_rows([row_of_batch(rows[index]) for index in indices])
 
 
 def open_request(message: ingest_pb2.Open) -> bytes:

@@ -20,7 +20,7 @@ from . import tables
 from ._channel import open_aio_channel
 from ._reading import Decoders, ManyRead, RangeRead, column_names, consistency, row_result
 from ._retry import Attempts
-from ._schema import KeyEncoder
+from ._schema import KeyEncoder, KnownTables
 from ._status import call_error
 from .client import TABLE_CHANGE_TIMEOUT_SECONDS, Key, attempts_of
 from .errors import CallError, DeadlineExceeded, InvalidRequest, NotFound, PermissionDenied, RateLimited, Unavailable
@@ -75,7 +75,7 @@ class AsyncClient:
         self._tables: Any = TableServiceStub(self._channel)
         self._ingest: Any = IngestServiceStub(self._channel)
         self._decoders = Decoders()
-        self._keys: Dict[str, KeyEncoder] = {}
+        self._known = KnownTables()
 
     def __repr__(self) -> str:
         return f"forebay.aio.AsyncClient({self.options.endpoint!r})"
@@ -236,17 +236,21 @@ class AsyncClient:
         request = table_pb2.DropTableRequest(name=name, force=force)
         attempts = attempts_of(self.options, timeout, TABLE_CHANGE_TIMEOUT_SECONDS)
         answer = await self._unary(self._tables.DropTable, request, attempts)
-        self._keys.pop(name, None)
+        self._known.forget()
         return bool(answer.deleted)
 
     # Calls.
 
     async def _key_encoder(self, table: str, attempts: Attempts) -> KeyEncoder:
-        """How the table's keys are encoded. Asked for once: columns of a key never change."""
-        found = self._keys.get(table)
+        found = self._known.keys(table)
+        return KeyEncoder(await self._table(table, attempts, fresh=True)) if found is None else found
+
+    async def _table(self, table: str, attempts: Attempts, *, fresh: bool = False) -> table_pb2.Table:
+        """The table's definition, at most a little old unless `fresh`."""
+        found = None if fresh else self._known.table(table, time.monotonic())
         if found is None:
             answer = await self._unary(self._tables.GetTable, table_pb2.GetTableRequest(name=table), attempts)
-            found = self._keys[table] = KeyEncoder(answer.table)
+            found = self._known.learn(answer.table, time.monotonic())
         return found
 
     async def _read(self, method: Callable[..., Any], request: Any, attempts: Attempts) -> Any:
@@ -254,7 +258,7 @@ class AsyncClient:
             return await self._unary(method, request, attempts)
         except (InvalidRequest, NotFound, PermissionDenied):
             # The table may have been dropped and made anew, with another key.
-            self._keys.clear()
+            self._known.forget()
             raise
 
     async def _unary(self, method: Callable[..., Any], request: Any, attempts: Attempts) -> Any:

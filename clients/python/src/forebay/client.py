@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import grpc
 
-from . import tables
+from . import _writing, tables
 from ._channel import open_channel
+from ._opening import Opening
+from ._payload import is_arrow_data
 from ._reading import Decoders, ManyRead, RangeRead, column_names, consistency, row_result
 from ._retry import Attempts
-from ._schema import KeyEncoder
+from ._schema import KeyEncoder, KnownTables
 from ._status import call_error
 from .errors import CallError, DeadlineExceeded, InvalidRequest, NotFound, PermissionDenied, RateLimited, Unavailable
 from .options import ConnectOptions, PathLike
-from .results import RowResult
+from .results import Outcome, Receipt, RowResult, WriteResult
 from .v1 import read_pb2, table_pb2
 from .v1.ingest_pb2_grpc import IngestServiceStub
 from .v1.read_pb2_grpc import ReadServiceStub
 from .v1.table_pb2_grpc import TableServiceStub
+from .writer import Writer
 
 TABLE_CHANGE_TIMEOUT_SECONDS = 240.0
 """Making or dropping a table may take this long, with all attempts."""
@@ -83,7 +86,7 @@ class Client:
         self._tables: Any = TableServiceStub(self._channel)
         self._ingest: Any = IngestServiceStub(self._channel)
         self._decoders = Decoders()
-        self._keys: Dict[str, KeyEncoder] = {}
+        self._known = KnownTables()
 
     def __repr__(self) -> str:
         return f"forebay.Client({self.options.endpoint!r})"
@@ -236,6 +239,115 @@ class Client:
                 # Whoever stops reading stops the gateway's reading, too.
                 call.cancel()
 
+    # Writes.
+
+    def write(
+        self,
+        table: str,
+        data: Any,
+        *,
+        mode: Optional[str] = None,
+        atomic: bool = False,
+        rejects: str = "raise",
+        timeout: Optional[float] = None,
+        **options: Any,
+    ) -> WriteResult:
+        """Writes rows and waits until each has an outcome.
+
+        `data` is a dict, an iterable of dicts, a pandas DataFrame, or a pyarrow RecordBatch, Table or RecordBatchReader. Up to 1,000 rows
+        are one call, which `timeout` bounds; more open a session, which goes on for as long as it makes progress (`retry_for`). Dicts
+        have the keys of the first one; one that lacks a key has a null there, but for `mode="merge"`, where that is an error.
+
+        `mode` is put (the default), merge, insert or delete; `atomic` writes all rows or none (at most 100). The other options are
+        those of `writer`. Raises `RowsRejected` where rows were not written; with `rejects="return"` they are in the result instead.
+        What is sent again after a broken call is the same row again: see `_retry`.
+        """
+        _writing.check_rejects(rejects)
+        attempts = attempts_of(self.options, timeout)
+        opening = Opening.try_new(table, mode=mode, **_without_session_options(options))
+        few, data = _writing.is_few(data)
+        if few and _writing.is_empty(data):
+            return WriteResult(Receipt())
+        request = None
+        if few:
+            definition = None
+            if not is_arrow_data(data):
+                definition = self._table(table, attempts)
+                if _writing.unknown_columns(data, definition):
+                    definition = self._table(table, attempts, fresh=True)
+            request = _writing.request(opening, definition, data, atomic=atomic)
+        if request is not None:
+            return _writing.settle(_writing.result(self._unary(self._ingest.WriteRows, request, attempts)), rejects)
+        with Writer(self.options, table, mode=mode, **options) as writer:
+            writer.send(data, atomic=atomic)
+            receipt = writer.finish()
+        return _writing.settle(WriteResult(receipt, tuple(writer.outcomes)), rejects)
+
+    def writer(
+        self,
+        table: str,
+        *,
+        mode: Optional[str] = None,
+        op_column: Optional[str] = None,
+        columns: Optional[Sequence[str]] = None,
+        arrow_schema: Any = None,
+        spark_schema_json: Optional[str] = None,
+        producer_id: Optional[str] = None,
+        epoch: Optional[int] = None,
+        on_missing: Optional[str] = None,
+        row_deadline: Optional[float] = None,
+        priority: Optional[str] = None,
+        merge_schema: bool = False,
+        store_assignment: Optional[str] = None,
+        validate_only: bool = False,
+        batch_bytes: Optional[int] = None,
+        compression: Optional[str] = None,
+        retry_for: float = 300.0,
+        resend: bool = True,
+        on_outcome: Optional[Callable[[Outcome], None]] = None,
+    ) -> Writer:
+        """Opens a session that writes rows to one table, over a connection of its own. A context manager:
+
+            with client.writer("card_features") as writer:
+                for batch in batches:
+                    writer.send(batch)
+
+        - `mode`: what a row does: put (default), merge, insert or delete; or `op_column`, a column of the rows that says it row by row.
+        - `columns`: the columns of the rows; else the keys of the first dict, or those of the Arrow data.
+        - `arrow_schema`, `spark_schema_json`: the schema of the Arrow batches that will come, and Spark's own words for it.
+        - `producer_id`, `epoch`: who writes, across restarts; an older epoch is fenced (`Fenced`).
+        - `on_missing`: what becomes of columns that the session does not carry: leave_unchanged, null or default.
+        - `row_deadline`: seconds that a row may wait for DynamoDB. `priority`: interactive (default) or bulk.
+        - `merge_schema`: adds columns that the table does not have. `store_assignment`: strict, ansi or legacy; None for the table's.
+        - `validate_only`: checks every row, writes none.
+        - `batch_bytes`: the size of a message; None for what the gateway suggests. `compression` of Arrow batches: lz4 or zstd.
+        - `retry_for`: seconds without progress after which the session gives up. `resend`: rows that were not written by their deadline
+          are sent again.
+        - `on_outcome`: called for each row that is not plainly committed; without it outcomes are kept in `writer.outcomes`.
+        """
+        return Writer(
+            self.options,
+            table,
+            mode=mode,
+            op_column=op_column,
+            columns=columns,
+            arrow_schema=arrow_schema,
+            spark_schema_json=spark_schema_json,
+            producer_id=producer_id,
+            epoch=epoch,
+            on_missing=on_missing,
+            row_deadline=row_deadline,
+            priority=priority,
+            merge_schema=merge_schema,
+            store_assignment=store_assignment,
+            validate_only=validate_only,
+            batch_bytes=batch_bytes,
+            compression=compression,
+            retry_for=retry_for,
+            resend=resend,
+            on_outcome=on_outcome,
+        )
+
     # Tables.
 
     def apply_table(
@@ -288,17 +400,21 @@ class Client:
         request = table_pb2.DropTableRequest(name=name, force=force)
         attempts = attempts_of(self.options, timeout, TABLE_CHANGE_TIMEOUT_SECONDS)
         deleted = self._unary(self._tables.DropTable, request, attempts).deleted
-        self._keys.pop(name, None)
+        self._known.forget()
         return bool(deleted)
 
     # Calls.
 
     def _key_encoder(self, table: str, attempts: Attempts) -> KeyEncoder:
-        """How the table's keys are encoded. Asked for once: columns of a key never change."""
-        found = self._keys.get(table)
+        found = self._known.keys(table)
+        return KeyEncoder(self._table(table, attempts, fresh=True)) if found is None else found
+
+    def _table(self, table: str, attempts: Attempts, *, fresh: bool = False) -> table_pb2.Table:
+        """The table's definition, at most a little old unless `fresh`."""
+        found = None if fresh else self._known.table(table, time.monotonic())
         if found is None:
             answer = self._unary(self._tables.GetTable, table_pb2.GetTableRequest(name=table), attempts)
-            found = self._keys[table] = KeyEncoder(answer.table)
+            found = self._known.learn(answer.table, time.monotonic())
         return found
 
     def _read(self, method: Callable[..., Any], request: Any, attempts: Attempts) -> Any:
@@ -306,7 +422,7 @@ class Client:
             return self._unary(method, request, attempts)
         except (InvalidRequest, NotFound, PermissionDenied):
             # The table may have been dropped and made anew, with another key.
-            self._keys.clear()
+            self._known.forget()
             raise
 
     def _unary(self, method: Callable[..., Any], request: Any, attempts: Attempts) -> Any:
@@ -337,3 +453,8 @@ def attempts_of(options: ConnectOptions, timeout: Optional[float], otherwise: Op
     elif isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
         raise ValueError("timeout: expected a number of seconds above 0")
     return Attempts(time.monotonic(), timeout, options.retry_for)
+
+
+def _without_session_options(options: Mapping[str, Any]) -> Dict[str, Any]:
+    """What opens a write, without what only a session has."""
+    return {name: value for name, value in options.items() if name not in ("retry_for", "resend")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .errors import RowUnavailable
 
@@ -109,6 +109,16 @@ class Receipt:
     def unwritten_rows(self) -> int:
         """Rows that are not known to be written: rejected, retryable and unknown ones."""
         return self.rejected_rows + self.retryable_rows + self.unknown_rows
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """What became of the rows of one `write`."""
+
+    receipt: Receipt
+    outcomes: Tuple[Outcome, ...] = ()
+    """The rows that are not plainly committed or superseded: at most 10,000; the receipt counts all. Their `batch` is 1, their `row`
+    the index in the data."""
 
 
 @dataclass(frozen=True)
