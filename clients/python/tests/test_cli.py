@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, List, Tuple
 import pytest
 
 from forebay.__main__ import DONE, GATEWAY, NOT_FOUND, REJECTED, USAGE, main
+from forebay._health import _status_name
 
 if TYPE_CHECKING:
     from conftest import Gateway
@@ -101,8 +102,6 @@ def test_parquet_and_arrow_are_written_too(command: Command, format: str) -> Non
     pa = pytest.importorskip("pyarrow")
     from datetime import datetime, timezone
 
-    import pyarrow.feather
-    import pyarrow.parquet
 
     rows = pa.table(
         {"card": ["p"] * 500, "at": [datetime.fromtimestamp(at, timezone.utc) for at in range(500)], "f": [0.5] * 500}
@@ -211,3 +210,17 @@ def test_help_and_wrong_usage_need_no_gateway(arguments: Tuple[str, ...], capsys
     assert caught.value.code == (DONE if helped else USAGE)
     printed = capsys.readouterr()
     assert "Exit codes" in printed.out if helped else "usage:" in printed.err
+
+
+@pytest.mark.parametrize(
+    "answer, name",
+    [
+        (b"", "UNKNOWN"),
+        (b"\x08\x01", "SERVING"),
+        (b"\x08\x02", "NOT_SERVING"),
+        (b"\x08\x09", "UNKNOWN"),
+        (b"\x12\x01a", "UNKNOWN"),
+    ],
+)
+def test_only_what_says_that_it_serves_serves(answer: bytes, name: str) -> None:
+    assert _status_name(answer) == name
