@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Tuple
 
@@ -100,17 +101,15 @@ def test_a_range_is_one_row_a_line_in_order(command: Command) -> None:
 @pytest.mark.parametrize("format", ["parquet", "arrow"])
 def test_parquet_and_arrow_are_written_too(command: Command, format: str) -> None:
     pa = pytest.importorskip("pyarrow")
-    from datetime import datetime, timezone
-
-
+    parquet, feather = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow.feather")
     rows = pa.table(
         {"card": ["p"] * 500, "at": [datetime.fromtimestamp(at, timezone.utc) for at in range(500)], "f": [0.5] * 500}
     )
     path = str(command.folder / f"events.{format}")
     if format == "parquet":
-        pa.parquet.write_table(rows, path)
+        parquet.write_table(rows, path)
     else:
-        pa.feather.write_feather(rows, path, compression="lz4")
+        feather.write_feather(rows, path, compression="lz4")
     code, [totals] = command("write", path, "--table", command.table)
     assert (code, totals["acked"]) == (DONE, 500)
     assert len(command("range", command.table, "p", "--strong")[1]) == 500
