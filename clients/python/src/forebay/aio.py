@@ -16,8 +16,10 @@ from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, Optional
 
 import grpc
 
-from . import tables
+from . import _writing, tables
 from ._channel import open_aio_channel
+from ._opening import Opening
+from ._payload import is_arrow_data
 from ._reading import Decoders, ManyRead, RangeRead, column_names, consistency, row_result
 from ._retry import Attempts
 from ._schema import KeyEncoder, KnownTables
@@ -25,11 +27,12 @@ from ._status import call_error
 from .client import TABLE_CHANGE_TIMEOUT_SECONDS, Key, attempts_of
 from .errors import CallError, DeadlineExceeded, InvalidRequest, NotFound, PermissionDenied, RateLimited, Unavailable
 from .options import ConnectOptions, PathLike
-from .results import RowResult
+from .results import Receipt, RowResult, WriteResult
 from .v1 import read_pb2, table_pb2
 from .v1.ingest_pb2_grpc import IngestServiceStub
 from .v1.read_pb2_grpc import ReadServiceStub
 from .v1.table_pb2_grpc import TableServiceStub
+from .writer import Writer
 
 
 def connect(
@@ -199,6 +202,48 @@ class AsyncClient:
             finally:
                 # Whoever stops reading stops the gateway's reading, too.
                 call.cancel()
+
+    # Writes.
+
+    async def write(
+        self,
+        table: str,
+        data: Any,
+        *,
+        mode: Optional[str] = None,
+        atomic: bool = False,
+        rejects: str = "raise",
+        timeout: Optional[float] = None,
+        **options: Any,
+    ) -> WriteResult:
+        """As `forebay.Client.write`. Data are taken as they are there: an iterable, not an asynchronous one."""
+        _writing.check_rejects(rejects)
+        attempts = attempts_of(self.options, timeout)
+        opening = Opening.try_new(table, mode=mode, **_writing.without_session_options(options))
+        few, data = _writing.is_few(data)
+        if few and _writing.is_empty(data):
+            return WriteResult(Receipt())
+        request = None
+        if few:
+            definition = None
+            if not is_arrow_data(data):
+                definition = await self._table(table, attempts)
+                if _writing.unknown_columns(data, definition):
+                    definition = await self._table(table, attempts, fresh=True)
+            request = _writing.request(opening, definition, data, atomic=atomic)
+        if request is not None:
+            answer = await self._unary(self._ingest.WriteRows, request, attempts)
+            return _writing.settle(_writing.result(answer), rejects)
+
+        def session() -> WriteResult:
+            with Writer(self.options, table, mode=mode, **options) as writer:
+                writer.send(data, atomic=atomic)
+                receipt = writer.finish()
+            return WriteResult(receipt, tuple(writer.outcomes))
+
+        # In a thread: encoding many rows would keep the loop from everything else.
+        written = await asyncio.get_running_loop().run_in_executor(None, session)
+        return _writing.settle(written, rejects)
 
     # Tables.
 
