@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 from ._payload import COMPRESSIONS, ArrowSlicer, RowSlicer, SliceLimits, arrow_batches, as_rows, is_arrow_data
@@ -161,6 +162,21 @@ class Form:
         message.CopyFrom(opening.open)
         message.columns.CopyFrom(types_pb2.Schema(fields=encoder.fields))
         return cls(message, RowSlicer(encoder))
+
+    @classmethod
+    def of_first(cls, opening: Opening, table: Optional[table_pb2.Table], data: Any) -> Tuple[Optional[Form], Any]:
+        """The form that the first data of a session choose, and the data, whose first row may have been looked at; no form where there
+        are no rows. `table` may be None for Arrow data alone."""
+        if is_arrow_data(data):
+            schema, batches = arrow_batches(data)
+            import pyarrow as pa
+
+            return cls.of_arrow(opening, schema), pa.RecordBatchReader.from_batches(schema, batches)
+        rows = iter(as_rows(data))
+        for first in rows:
+            assert table is not None, "rows have the table's types"
+            return cls.of_rows(opening, table, first), chain((first,), rows)
+        return None, ()
 
     @property
     def arrow(self) -> bool:
