@@ -326,14 +326,8 @@ class AsyncWriter:
         sender = loop.create_task(self._send(call, open_request(self._form.open)))
         error: Optional[CallError] = None
         try:
-            while True:
-                response = await call.read()
-                if response is grpc.aio.EOF:
-                    break
+            async for response in call:
                 self._received(response, watchdog)
-            # The stream is over; how, the status says.
-            if await call.code() is not grpc.StatusCode.OK:
-                error = call_error(await _ended(call))
         except grpc.RpcError as broken:
             error = call_error(broken)
         except asyncio.CancelledError:
@@ -440,9 +434,3 @@ class _Watchdog:
             self._timer.cancel()
             self._timer = None
 
-
-async def _ended(call: Any) -> grpc.RpcError:
-    """The error of a call that has ended with one."""
-    return grpc.aio.AioRpcError(
-        await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
-    )
