@@ -120,5 +120,7 @@ def _run_begins(values: Any) -> List[int]:
     """Where runs of equal values begin. Each null is a run of its own."""
     if len(values) == 1:
         return [0]
-    differs = pc.fill_null(pc.not_equal(values.slice(1), values.slice(0, len(values) - 1)), True)
-    return [0, *(index + 1 for index in pc.indices_nonzero(differs).to_pylist())]
+    # By name, because pyarrow makes its functions when it is imported, where no type checker sees them.
+    differs = pc.call_function("not_equal", [values.slice(1), values.slice(0, len(values) - 1)])
+    begins = pc.call_function("indices_nonzero", [pc.fill_null(differs, True)])
+    return [0, *(index + 1 for index in begins.to_pylist())]
