@@ -218,14 +218,14 @@ compare(carrier_days, "carrier_days", ["carrier", "date"])
 # %% [markdown]
 # ## The last flights of an aircraft: an array of structs
 #
-# Some flights have no `tailnum`, and so cannot have a row. That is one group, whose key is null: the row is rejected. `rejects` says
-# where such rows go, with their reasons; without it the job fails, which is the default.
+# Some flights were cancelled before they had an aircraft: their `tailnum` is null. They are one group, whose key is null, and so its
+# row is rejected. `rejects` says where such rows go, with their reasons; without it the job fails, which is the default.
 
 # %%
 newest_first = Window.partitionBy("tailnum").orderBy(F.desc("time_hour"), F.desc("flight_id"))
-flown = flights.where("dep_time is not null").withColumn("place", F.row_number().over(newest_first)).where("place <= 5")
+last_five = flights.withColumn("place", F.row_number().over(newest_first)).where("place <= 5")
 aircraft = (
-    flown.groupBy("tailnum")
+    last_five.groupBy("tailnum")
     .agg(F.sort_array(F.collect_list(F.struct("place", "flight_id", "origin", "dest", "time_hour", "arr_delay"))).alias("last_flights"))
     .withColumn("flights", F.size("last_flights"))
     .cache()
@@ -236,13 +236,14 @@ write(aircraft, "aircraft", rejects=rejects)
 compare(aircraft.where("tailnum is not null"), "aircraft", ["tailnum"])
 
 # %% [markdown]
-# What was rejected is a DataFrame:
+# What was rejected is a DataFrame, with the reasons and the rows themselves:
 
 # %%
-rejected = spark.read.json(rejects)
-rejected.show(truncate=60)
-if rejected.count() != aircraft.where("tailnum is null").count():
-    raise SystemExit(f"aircraft: {rejected.count()} rows were rejected; expected those without a tailnum")
+rejected = spark.read.parquet(rejects)
+rejected.select("reason", "field_path", "message", "row.tailnum", "row.flights").show(truncate=False)
+lost = aircraft.where("tailnum is null").select("flights", "last_flights").collect()
+if rejected.select("row.flights", "row.last_flights").collect() != lost:
+    raise SystemExit(f"aircraft: {rejected.count()} rows were rejected; expected the {len(lost)} without a tailnum")
 
 # %% [markdown]
 # ## The routes of an airport: a map of structs

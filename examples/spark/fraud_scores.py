@@ -13,6 +13,7 @@
 # %%
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
@@ -182,6 +183,8 @@ def start_service(seed: int) -> "tuple[subprocess.Popen[str], int, Path]":
     command = [sys.executable, str(HERE / "payments.py"), "--endpoint", ENDPOINT, "--seed", str(seed)]
     command += ["--payments", str(PAYMENTS), "--per-second", str(PER_SECOND), "--results", str(results)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # Whatever becomes of this script: the service does not outlive it.
+    atexit.register(process.kill)
     assert process.stdout is not None
     first = process.stdout.readline().split()
     if len(first) != 2 or first[0] != "port":
