@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Callable, Iterator, List, Optional
 
 import pytest
 
@@ -146,3 +146,47 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
         yield gateway
     finally:
         gateway.kill()
+
+
+MakeGateway = Callable[..., Gateway]
+
+
+@pytest.fixture
+def make_gateway(tmp_path: Path) -> Iterator[MakeGateway]:
+    """Makes gateways of the test's own: `make_gateway("one", ["--access", path])`."""
+    made: List[Gateway] = []
+
+    def make(name: str, arguments: Optional[List[str]] = None) -> Gateway:
+        folder = tmp_path / name
+        folder.mkdir()
+        gateway = Gateway(_binary(), folder, arguments)
+        made.append(gateway)
+        gateway.start()
+        return gateway
+
+    try:
+        yield make
+    finally:
+        for gateway in made:
+            gateway.kill()
+
+
+@pytest.fixture(scope="session")
+def forebay_bin() -> str:
+    """The program."""
+    return str(_binary())
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nobody listens."""
+    return _free_port()
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        yield int(listener.getsockname()[1])

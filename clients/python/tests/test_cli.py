@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Tuple
 
 import pytest
 
 from forebay.__main__ import DONE, GATEWAY, NOT_FOUND, REJECTED, USAGE, main
+from forebay._health import _status_name
 
 if TYPE_CHECKING:
     from conftest import Gateway
@@ -21,7 +23,11 @@ EVENTS = """
     ddl: card STRING NOT NULL, at TIMESTAMP NOT NULL, amount DECIMAL(10,2), tags ARRAY<STRING>, f FLOAT
     key: [card, at]
 """
-CSV = 'card,at,amount,tags,f\nc1,2026-01-31T12:00:00Z,12.50,"[""é""]",0.1\nc1,2026-01-31T12:00:01.5Z,1,,\nc2,2026-01-31T12:00:00Z,3,,\n'
+CSV = """card,at,amount,tags,f
+c1,2026-01-31T12:00:00Z,12.50,"[""é""]",0.1
+c1,2026-01-31T12:00:01.5Z,1,,
+c2,2026-01-31T12:00:00Z,3,,
+"""
 FIRST = {"card": "c1", "at": "2026-01-31T12:00:00Z", "amount": "12.50", "tags": ["é"], "f": 0.1}
 NOBODY = "http://127.0.0.1:1"
 
@@ -99,19 +105,15 @@ def test_a_range_is_one_row_a_line_in_order(command: Command) -> None:
 @pytest.mark.parametrize("format", ["parquet", "arrow"])
 def test_parquet_and_arrow_are_written_too(command: Command, format: str) -> None:
     pa = pytest.importorskip("pyarrow")
-    from datetime import datetime, timezone
-
-    import pyarrow.feather
-    import pyarrow.parquet
-
+    parquet, feather = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow.feather")
     rows = pa.table(
         {"card": ["p"] * 500, "at": [datetime.fromtimestamp(at, timezone.utc) for at in range(500)], "f": [0.5] * 500}
     )
     path = str(command.folder / f"events.{format}")
     if format == "parquet":
-        pa.parquet.write_table(rows, path)
+        parquet.write_table(rows, path)
     else:
-        pa.feather.write_feather(rows, path, compression="lz4")
+        feather.write_feather(rows, path, compression="lz4")
     code, [totals] = command("write", path, "--table", command.table)
     assert (code, totals["acked"]) == (DONE, 500)
     assert len(command("range", command.table, "p", "--strong")[1]) == 500
@@ -120,7 +122,8 @@ def test_parquet_and_arrow_are_written_too(command: Command, format: str) -> Non
 def test_rejected_rows_are_exit_code_1_and_kept_with_their_numbers(command: Command) -> None:
     rejects = command.folder / "rejects.ndjson"
     # Row 2 is found here, row 4 by the gateway; the others are written.
-    text = "card,at,amount\na,2026-01-01T00:00:00Z,1\nb,soon,1\nc,2026-01-01T00:00:00Z,2\nd,2026-01-01T00:00:00Z,99999999999\n"
+    time = "2026-01-01T00:00:00Z"
+    text = f"card,at,amount\na,{time},1\nb,soon,1\nc,{time},2\nd,{time},99999999999\n"
     code, totals = command.write("events.csv", text, "--rejects", str(rejects))
     assert code == REJECTED
     assert (totals["rows"], totals["acked"], totals["rejected"]) == (4, 2, 2)
@@ -211,3 +214,17 @@ def test_help_and_wrong_usage_need_no_gateway(arguments: Tuple[str, ...], capsys
     assert caught.value.code == (DONE if helped else USAGE)
     printed = capsys.readouterr()
     assert "Exit codes" in printed.out if helped else "usage:" in printed.err
+
+
+@pytest.mark.parametrize(
+    "answer, name",
+    [
+        (b"", "UNKNOWN"),
+        (b"\x08\x01", "SERVING"),
+        (b"\x08\x02", "NOT_SERVING"),
+        (b"\x08\x09", "UNKNOWN"),
+        (b"\x12\x01a", "UNKNOWN"),
+    ],
+)
+def test_only_what_says_that_it_serves_serves(answer: bytes, name: str) -> None:
+    assert _status_name(answer) == name

@@ -6,13 +6,15 @@ Callers: `spark_throughput`. The data sources' classes run in Spark's Python wor
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Iterator, List, Sequence
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Sequence
 
+from forebay.spark.source import ForebayDataSource
 from pyspark.sql import Row
 from pyspark.sql.datasource import DataSource, DataSourceArrowWriter, DataSourceWriter, WriterCommitMessage
 from pyspark.sql.types import StructType
 
 from . import boto
+from .dicts import write_dicts
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
@@ -41,7 +43,7 @@ class Way:
 
 def register(spark: SparkSession) -> None:
     """Makes the sources known that are the bench's own; `forebay` is found by its package."""
-    for source in (DropArrow, DropRows):
+    for source in (DropArrow, DropRows, ForebayByRows):
         spark.dataSource.register(source)
 
 
@@ -81,6 +83,33 @@ class DropRows(DataSource):
         return _DropRowsWriter()
 
 
+class _ForebayByRowsWriter(DataSourceWriter):
+    """Forebay's own writer behind Spark's interface of rows: Spark makes rows of Arrow, Forebay Arrow of rows."""
+
+    def __init__(self, writer: DataSourceWriter) -> None:
+        self._writer = writer
+
+    def write(self, iterator: Iterator[Row]) -> WriterCommitMessage:
+        return self._writer.write(iterator)
+
+    def commit(self, messages: List[Optional[WriterCommitMessage]]) -> None:
+        self._writer.commit(messages)
+
+    def abort(self, messages: List[Optional[WriterCommitMessage]]) -> None:
+        self._writer.abort(messages)
+
+
+class ForebayByRows(DataSource):
+    """The data source as it is where Spark has no Arrow writers."""
+
+    @classmethod
+    def name(cls) -> str:
+        return "forebay_by_rows"
+
+    def writer(self, schema: StructType, overwrite: bool) -> DataSourceWriter:
+        return _ForebayByRowsWriter(ForebayDataSource(self.options).writer(schema, overwrite))
+
+
 def _source(name: str) -> Callable[[DataFrame, Target], None]:
     def write(frame: DataFrame, target: Target) -> None:
         frame.write.format(name).mode("append").save()
@@ -105,8 +134,15 @@ def _foreach_partition(
     return write
 
 
-def _forebay(frame: DataFrame, target: Target) -> None:
-    frame.write.format("forebay").mode("append").option("endpoint", target.gateway_url).save(target.table)
+def _forebay(name: str) -> Callable[[DataFrame, Target], None]:
+    def write(frame: DataFrame, target: Target) -> None:
+        frame.write.format(name).mode("append").option("endpoint", target.gateway_url).save(target.table)
+
+    return write
+
+
+def _forebay_dicts(frame: DataFrame, target: Target) -> None:
+    frame.foreachPartition(write_dicts(target.gateway_url, target.table))
 
 
 BASELINE = "boto3"
@@ -114,7 +150,9 @@ PROMISED = "forebay"
 TUNED = "boto3-tuned"
 
 WAYS: Sequence[Way] = (
-    Way(PROMISED, "`forebay`, Arrow", _forebay),
+    Way(PROMISED, "`forebay`, Arrow", _forebay("forebay")),
+    Way("forebay-rows", "`forebay`, rows", _forebay("forebay_by_rows")),
+    Way("forebay-dicts", "`forebay` client, dicts in `foreachPartition`", _forebay_dicts),
     Way(BASELINE, "boto3 `batch_writer`", _foreach_partition(boto.batch_writer)),
     Way(
         "boto3-threads", f"boto3 `batch_writer`, {boto.THREADS} threads", _foreach_partition(boto.batch_writer_threads)

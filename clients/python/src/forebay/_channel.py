@@ -22,8 +22,8 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import grpc
 import grpc.aio
 
-from .options import ConnectOptions, check_token
 from ._version import __version__
+from .options import ConnectOptions, check_token
 
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 KEEPALIVE_INTERVAL_SECONDS = 20.0

@@ -33,6 +33,10 @@ def check_health(options: ConnectOptions, *, service: str = "") -> str:
             answer = check(request, timeout=options.timeout)
         except grpc.RpcError as error:
             raise call_error(error) from None
+    return _status_name(answer)
+
+
+def _status_name(answer: bytes) -> str:
     # A message with one enum, which is left out where it is 0.
     status = answer[1] if len(answer) == 2 and answer[0] == 0x08 else 0
     return _STATUS_NAMES.get(status, "UNKNOWN")

@@ -67,13 +67,16 @@ def call_error(error: BaseException) -> CallError:
         kind = Fenced
     elif code in _BROKEN and not details.reason:
         kind = Unavailable
-    if kind is Unavailable and not details.reason:
-        message = _transport_sentence(message)
+    reason = details.reason
+    if kind is Unavailable and not reason:
+        disagreement = _tls_sentence(message)
+        reason = TLS_REASON if disagreement else ""
+        message = disagreement or _transport_sentence(message)
     # The gateway's sentence begins with the path where it is about a field; `CallError` says it by itself.
     if details.field_path and message.startswith(f"{details.field_path}: "):
         message = message[len(details.field_path) + 2 :]
     return kind(
-        code, message, reason=details.reason, field_path=details.field_path, retry_after=details.retry_after
+        code, message, reason=reason, field_path=details.field_path, retry_after=details.retry_after
     )
 
 
@@ -109,10 +112,36 @@ def _details_bytes(error: BaseException) -> bytes:
     return b""
 
 
+# What gRPC says of a handshake, and what that means for people. A wrong guess changes one sentence, and whether it is tried again.
+_DISAGREEMENTS = (
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "its certificate is of an authority that is not trusted here, or is not valid now; expected one of the platform's, or that `ca`"
+        " names",
+    ),
+    ("Hostname Verification Check failed", "its certificate is for another name than the endpoint's host or `server_name`"),
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS; the endpoint of a gateway without begins with http://"),
+    ("Failed to create security handshaker", "the client certificate and its key do not belong together"),
+    ("CERTIFICATE_REQUIRED", "it asks for a client certificate"),
+    ("TSI_DATA_CORRUPTED", "it asks for a client certificate, or does not take the one it was shown"),
+)
+
+
+def _tls_sentence(message: str) -> str:
+    """Why the two ends do not agree on a secure connection; empty where that is not what is wrong."""
+    for words, sentence in _DISAGREEMENTS:
+        if words in message:
+            return f"no secure connection to the gateway: {sentence}"
+    return ""
+
+
 def _transport_sentence(message: str) -> str:
     """gRPC's own text about a connection, shortened to what is wrong."""
     found = re.search(r"last error: (?:[A-Z_]+: )?(.*)", message, re.DOTALL)
-    return f"the gateway cannot be reached: {found.group(1).strip()}" if found else message
+    if found is None:
+        return message
+    hint = "; where it speaks TLS, the endpoint begins with https://" if "Socket closed" in message else ""
+    return f"the gateway cannot be reached: {found.group(1).strip()}{hint}"
 
 
 def parse_details(encoded: bytes) -> Details:

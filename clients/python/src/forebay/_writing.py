@@ -4,7 +4,7 @@ for more."""
 from __future__ import annotations
 
 from itertools import chain, islice
-from typing import Any, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ._opening import Form, Opening
 from ._payload import arrow_batches, as_rows, is_arrow_data
@@ -15,6 +15,11 @@ from .v1 import ingest_pb2, table_pb2
 
 MAX_ROWS = 1000
 REJECTS = ("raise", "return")
+
+
+def without_session_options(options: Mapping[str, Any]) -> Dict[str, Any]:
+    """What opens a write, without what only a session has."""
+    return {name: value for name, value in options.items() if name not in ("retry_for", "resend")}
 
 
 def is_few(data: Any) -> Tuple[bool, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import grpc
 
@@ -264,7 +264,7 @@ class Client:
         """
         _writing.check_rejects(rejects)
         attempts = attempts_of(self.options, timeout)
-        opening = Opening.try_new(table, mode=mode, **_without_session_options(options))
+        opening = Opening.try_new(table, mode=mode, **_writing.without_session_options(options))
         few, data = _writing.is_few(data)
         if few and _writing.is_empty(data):
             return WriteResult(Receipt())
@@ -453,8 +453,3 @@ def attempts_of(options: ConnectOptions, timeout: Optional[float], otherwise: Op
     elif isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
         raise ValueError("timeout: expected a number of seconds above 0")
     return Attempts(time.monotonic(), timeout, options.retry_for)
-
-
-def _without_session_options(options: Mapping[str, Any]) -> Dict[str, Any]:
-    """What opens a write, without what only a session has."""
-    return {name: value for name, value in options.items() if name not in ("retry_for", "resend")}

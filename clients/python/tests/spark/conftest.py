@@ -1,7 +1,8 @@
 """A Spark for tests: one session for all of them, in threads of this process's JVM, with Python workers of its own.
 
-Tests that need Spark are skipped where pyspark cannot be imported, and say so; `FOREBAY_NEED_SPARK=1`, which CI sets, makes that a
-failure. Its tasks may fail twice and be tried again, its clock is in a zone that is not UTC, and filters reach data sources.
+Tests that need Spark are skipped where pyspark cannot be imported, and say so; `FOREBAY_NEED_SPARK=1`, which CI sets,
+makes that a failure. Its tasks may fail twice and be tried again, its clock is in a zone that is not UTC, and filters
+reach data sources.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Callable, Iterator, List, Sequence
 import pytest
 
 from forebay.errors import CallError, DeadlineExceeded, InvalidRequest, PermissionDenied, Unavailable
-from forebay.spark.fetch import Clock, answered, rows_by_key, rows_of_range
+from forebay.spark.fetch import Clock, rows_by_key, rows_of_range
 from forebay.v1 import read_pb2, types_pb2
 
 FOUND = read_pb2.ReadStatus.READ_STATUS_FOUND
@@ -128,16 +128,22 @@ def test_what_cannot_pass_is_an_error_at_once(error: CallError) -> None:
 
 
 def test_patience_begins_anew_with_each_success() -> None:
+    """A gateway that fails before each answer: in all it is waited for longer than `retry_for`."""
+
+    class Flaky(Gateway):
+        def batch_get_rows(self, request: read_pb2.BatchGetRowsRequest) -> read_pb2.BatchGetRowsResponse:
+            self.failures = [] if self.failed else [Unavailable("UNAVAILABLE", "away", retry_after=0.9)]
+            self.failed = not self.failed
+            return super().batch_get_rows(request)
+
+        failed = False
+
     time = Time()
-    failing = iter([True] * 4 + [False] + [True] * 4 + [False])
-
-    def call() -> int:
-        if next(failing):
-            raise Unavailable("UNAVAILABLE", "away")
-        return 1
-
-    assert answered(call, retry_for=1.0, clock=time.clock()) == 1
-    assert answered(call, retry_for=1.0, clock=time.clock()) == 1
+    assert (
+        read(Flaky(lambda key, call: FOUND if key <= call else UNAVAILABLE), time, [1, 2, 3], retry_for=1.0)
+        == [FOUND] * 3
+    )
+    assert time.waits == [0.9] * 3
 
 
 class Range:

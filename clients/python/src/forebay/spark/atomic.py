@@ -53,7 +53,7 @@ class _Groups:
         self._open_rows = 0
         self._open_value: Any = None
         self._open_is_too_large = False
-        self._began: Set[int] = set()
+        self._began: Set[Any] = set()
 
     def add(self, batch: pa.RecordBatch, index: int) -> Iterator[Piece]:
         values = batch.column(index)
@@ -65,6 +65,8 @@ class _Groups:
             if begin == 0 and value is not None and self._open_rows and value == self._open_value:
                 yield from self._go_on(batch.slice(0, end))
                 plain_from = end
+                if end < batch.num_rows:
+                    yield from self.end()
                 continue
             if begin == 0:
                 yield from self.end()
@@ -104,8 +106,8 @@ class _Groups:
         if value is None:
             return
         known = len(self._began)
-        # Hashes: 64 bits of each value, not the values.
-        self._began.add(hash(value))
+        # Of texts 64 bits are kept; numbers stay as they are, since -1 and -2 have one hash.
+        self._began.add(hash(value) if isinstance(value, (str, bytes)) else value)
         if len(self._began) == known:
             raise ValueError(
                 "atomicBy: a value of this column comes again after other values, so that its rows cannot be one transaction; expected"
@@ -117,5 +119,7 @@ def _run_begins(values: Any) -> List[int]:
     """Where runs of equal values begin. Each null is a run of its own."""
     if len(values) == 1:
         return [0]
-    differs = pc.fill_null(pc.not_equal(values.slice(1), values.slice(0, len(values) - 1)), True)
-    return [0, *(index + 1 for index in pc.indices_nonzero(differs).to_pylist())]
+    # By name, because pyarrow makes its functions when it is imported, where no type checker sees them.
+    differs = pc.call_function("not_equal", [values.slice(1), values.slice(0, len(values) - 1)])
+    begins = pc.call_function("indices_nonzero", [pc.fill_null(differs, True)])
+    return [0, *(index + 1 for index in begins.to_pylist())]

@@ -1,4 +1,4 @@
-"""`forebay.spark.lookup`: a DataFrame of keys into a DataFrame of features.
+"""`forebay.spark.lookup`: a DataFrame of keys into a DataFrame of features; and `table_schema`.
 
 The driver asks for the table's schema once; `lookup_task` does the rest on the executors. Works on every Spark with
 `mapInArrow`, on Spark Connect, too. Callers: users, by `forebay.spark`.
@@ -14,20 +14,20 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as spark
 
-from ..options import ConnectOptions
+from ..client import Client
 from ..v1 import table_pb2, types_pb2
-from .fetch import answered
 from .gateway import Gateway
 from .lookup_task import Lookup
+from .options import Connection
+from .read_options import parse_lookup
 from .schema import readable, struct_type
 
 _MISSING = ("null", "drop", "fail")
 
 
-def lookup_with(
+def lookup(
     keys: DataFrame,
     table: str,
-    connect: ConnectOptions,
     *,
     columns: Optional[Sequence[str]] = None,
     key_columns: Optional[Mapping[str, str]] = None,
@@ -35,15 +35,31 @@ def lookup_with(
     status_column: Optional[str] = None,
     consistent: bool = False,
     calls_in_flight: int = 4,
-    retry_for: float = 60.0,
+    **options: Any,
 ) -> DataFrame:
-    """`lookup` with options that are parsed."""
+    """The rows of a table for a DataFrame of keys: the same rows in the same order, with the table's columns.
+
+    `keys` has the columns of the table's key, by their names or as `key_columns` says ({"user_id": "uid"}), and any
+    others, which it keeps. `columns` are the table's columns to add; None for all that are not of the key.
+
+    `missing` says what becomes of a key without a row: "null" (its columns are null), "drop" (its row is left out),
+    "fail" (the job fails). A key of which it is not known whether it has a row fails the job: it never looks missing.
+    With a `status_column`, that column says for each row what became of it (FOUND, NOT_FOUND, EXPIRED, UNAVAILABLE,
+    DENIED, UNDECODABLE), and nothing fails but by `missing`.
+
+    `consistent` sees every confirmed write, at twice the price. Each task has `calls_in_flight` calls of 1,000 keys
+    under way. `options` are those of the data source for the connection (`endpoint`, `token_env`, `ca`, ...) and
+    `retry_for`, the seconds for which a read is tried again (60).
+
+    Raises `ValueError` for what cannot be, and `errors.CallError` where the table cannot be asked for.
+    """
+    connection, retry_for = parse_lookup(options)
     if missing not in _MISSING:
         raise ValueError(f"missing: `{missing}` is none; expected {', '.join(_MISSING)}")
     if calls_in_flight < 1:
         raise ValueError("calls_in_flight: expected at least 1")
-    with Gateway(connect) as gateway:
-        definition = answered(lambda: gateway.get_table(table), retry_for=connect.retry_for)
+    with Client(connection.resolve()) as client:
+        definition = client.get_table(table).message
     key = _key_in_frame(keys, definition, key_columns or {})
     features = _features(keys, definition, key, columns)
     declared = types_pb2.Schema(fields=features)
@@ -58,14 +74,25 @@ def lookup_with(
         calls_in_flight=calls_in_flight,
         retry_for=retry_for,
     )
+    _refuse_months(keys)
     wanted: spark.StructType = readable(struct_type(declared))
     arriving: spark.StructType = readable(struct_type(declared), months=spark.IntegerType())
     _refuse_collisions(keys, [*wanted.names, *([] if status_column is None else [status_column])])
     fields = [*keys.schema.fields, *arriving.fields]
     if status_column is not None:
         fields.append(spark.StructField(status_column, spark.StringType(), False))
-    found = keys.mapInArrow(_Task(task, connect), spark.StructType(fields))
+    found = keys.mapInArrow(_Task(task, connection), spark.StructType(fields))
     return _with_intervals(found, wanted, arriving)
+
+
+def table_schema(table: str, **options: Any) -> spark.StructType:
+    """A table's columns as they are declared, as Spark's types: to make a DataFrame for it, or to cast one.
+
+    `options` are those of the data source for the connection.
+    """
+    connection, _ = parse_lookup(options)
+    with Client(connection.resolve()) as client:
+        return struct_type(client.get_table(table).message.schema)
 
 
 @dataclass(frozen=True)
@@ -73,10 +100,10 @@ class _Task:
     """The function that Spark calls for each partition of the keys."""
 
     lookup: Lookup
-    connect: ConnectOptions
+    connection: Connection
 
     def __call__(self, batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
-        with Gateway(self.connect) as gateway:
+        with Gateway(self.connection.resolve()) as gateway:
             yield from self.lookup.batches(gateway, batches)
 
 
@@ -135,6 +162,16 @@ def _refuse_collisions(keys: DataFrame, added: Sequence[str]) -> None:
                 f"`{name}` would be in the DataFrame twice; rename it there, or choose other columns by `columns`"
             )
         taken.add(same(name))
+
+
+def _refuse_months(keys: DataFrame) -> None:
+    # Spark says so only when the job runs, and without the column's name.
+    for field in keys.schema.fields:
+        if readable(field.dataType, months=spark.IntegerType()) != readable(field.dataType):
+            raise ValueError(
+                f"the column `{field.name}` has intervals of months, which Spark's Python workers cannot carry; "
+                "leave it out, or cast it to text before"
+            )
 
 
 def _with_intervals(frame: DataFrame, wanted: spark.StructType, arriving: spark.StructType) -> DataFrame:

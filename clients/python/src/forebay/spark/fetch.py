@@ -2,7 +2,7 @@
 
 A gateway answers UNAVAILABLE for keys that DynamoDB throttled, and for those that did not fit into its answer. They are
 asked for again, alone: at once while each answer brings some of them, else after a wait, until `retry_for` has passed.
-A range that breaks goes on behind its last row. Time comes from outside. Callers: `reader`, `by_key` and `lookup_task`.
+A range that breaks goes on behind its last row. Time comes from outside. Callers: `reader` and `lookup_task`.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class _Patience:
 T = TypeVar("T")
 
 
-def answered(call: Callable[[], T], *, retry_for: float, clock: Optional[Clock] = None) -> T:
-    """The answer of a call that may be made again, as it is for `retry_for` seconds where the failure may pass."""
-    patience = _Patience(retry_for, clock or Clock())
+def _answered(call: Callable[[], T], retry_for: float, clock: Clock) -> T:
+    """The answer of a call, which is made again for `retry_for` seconds where its failure may pass."""
+    patience = _Patience(retry_for, clock)
     while True:
         try:
             return call()
@@ -112,7 +112,7 @@ def rows_by_key(
     def ask(keys: Sequence[read_pb2.RowKey]) -> read_pb2.TableRows:
         table_keys = read_pb2.TableKeys(table=wanted.table, keys=keys, columns=wanted.columns)
         request = read_pb2.BatchGetRowsRequest(requests=[table_keys], consistency=consistency)
-        response = answered(lambda: calls.batch_get_rows(request), retry_for=retry_for, clock=clock)
+        response = _answered(lambda: calls.batch_get_rows(request), retry_for, clock)
         if len(response.results) != 1 or len(response.results[0].rows) != len(keys):
             raise ValueError("the gateway's answer has not one result for each key")
         return response.results[0]

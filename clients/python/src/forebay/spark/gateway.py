@@ -1,23 +1,22 @@
 """One gateway's calls for the readers of Spark: single attempts, whose errors are this package's. `fetch` makes them
 again.
 
-Callers: `reader`, `by_key` (the driver: GetTable) and their tasks.
+Callers: the tasks of `reader` and `by_key`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator
 
 import grpc
 
 from .._channel import open_channel
 from .._status import call_error
 from ..options import ConnectOptions
-from ..v1 import read_pb2, read_pb2_grpc, table_pb2, table_pb2_grpc
+from ..v1 import read_pb2, read_pb2_grpc
 
-# The generated stubs have no types.
+# The generated stub has no types.
 _READS: Any = read_pb2_grpc.ReadServiceStub
-_TABLES: Any = table_pb2_grpc.TableServiceStub
 
 
 class Gateway:
@@ -27,16 +26,6 @@ class Gateway:
         self._timeout = options.timeout
         self._channel = open_channel(options)
         self._reads = _READS(self._channel)
-        self._tables = _TABLES(self._channel)
-
-    def get_table(self, table: str) -> table_pb2.Table:
-        """A table's definition."""
-        try:
-            answer = self._tables.GetTable(table_pb2.GetTableRequest(name=table), timeout=self._timeout)
-        except grpc.RpcError as error:
-            raise call_error(error) from None
-        found: table_pb2.Table = answer.table
-        return found
 
     def batch_get_rows(self, request: read_pb2.BatchGetRowsRequest) -> read_pb2.BatchGetRowsResponse:
         """Rows by key."""
@@ -48,7 +37,7 @@ class Gateway:
 
     def read_range(self, request: read_pb2.ReadRangeRequest) -> Iterator[read_pb2.ReadRangeResponse]:
         """The rows of a range. Without a deadline: each of its pages has one at the gateway."""
-        stream: Optional[Any] = None
+        stream: Any = None
         try:
             stream = self._reads.ReadRange(request)
             yield from stream

@@ -152,7 +152,10 @@ class Connection:
         sources = [name for name in ("token", "tokenFile", "tokenEnv") if given.text(name) is not None]
         if len(sources) > 1:
             raise ValueError(f"{sources[1]}: {sources[0]} is given, too; expected one of token, tokenFile and tokenEnv")
-        token_env = given.parsed("tokenEnv", _variable, "the name of an environment variable")
+        token_env = given.text("tokenEnv")
+        if token_env is not None and not _is_variable(token_env):
+            # Not shown: it may be the token.
+            raise ValueError("tokenEnv: expected the name of an environment variable that holds the token, not the token")
         try:
             # A token of the driver's environment stays here; of the rest, what was not said is the environment's.
             checked = ConnectOptions.from_env(
@@ -343,10 +346,9 @@ def _flag(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _variable(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
-        raise ValueError(text)
-    return text
+def _is_variable(text: str) -> bool:
+    # Keys of Forebay could be names of variables.
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None and not text.startswith("fb_")
 
 
 def _count(text: str) -> int:

@@ -11,7 +11,6 @@ Filters only choose what is read; Spark looks at every row again with all of the
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import pyarrow as pa
@@ -19,46 +18,18 @@ from pyspark.sql import types as spark
 from pyspark.sql.datasource import DataSourceReader, InputPartition
 
 from .._values import Misfit, encoder
+from ..client import Client
 from ..errors import RowUnavailable
-from ..options import ConnectOptions
 from ..v1 import read_pb2, table_pb2, types_pb2
 from .columns import RowsToArrow
-from .fetch import MAX_KEYS_A_CALL, answered, rows_by_key, rows_of_range
+from .fetch import MAX_KEYS_A_CALL, rows_by_key, rows_of_range
 from .filters import Chosen, FullScan, Key, KeyColumns, Range, choose
 from .gateway import Gateway
+from .read_options import ReadOptions
 from .schema import readable, struct_type
 
 RANGES_PER_TASK = 16
 """Ranges that one task reads, one after the other."""
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What a read is told by its options. Picklable."""
-
-    connect: ConnectOptions
-    table: str
-    columns: Tuple[str, ...] = ()
-    """Empty: all."""
-    consistent: bool = False
-    keys: Optional[str] = None
-    """A JSON array of keys, each a value or an array of the values of all key columns."""
-    partition: Optional[str] = None
-    """A JSON value or array: the values of the partition columns."""
-    keys_per_task: int = 10_000
-    retry_for: float = 60.0
-
-    def __post_init__(self) -> None:
-        if self.keys is not None and self.partition is not None:
-            raise ValueError("the options `keys` and `partition` are both given; expected one of them")
-        if self.keys_per_task < 1:
-            raise ValueError("the option `keysPerTask` must be at least 1")
-
-    @property
-    def consistency(self) -> read_pb2.Consistency:
-        """In the protocol's words."""
-        levels = read_pb2.Consistency
-        return levels.CONSISTENCY_STRONG if self.consistent else levels.CONSISTENCY_EVENTUAL
 
 
 class TableToRead:
@@ -70,7 +41,7 @@ class TableToRead:
         for column in columns:
             if column not in self._by_name:
                 raise ValueError(
-                    f"the option `columns` names `{column}`, which the table `{table.name}` does not have; "
+                    f"columns: the table `{table.name}` has no column `{column}`; "
                     f"expected some of {', '.join(self._by_name)}"
                 )
         wanted = set(columns or self._by_name) | set(self.key.all)
@@ -101,9 +72,8 @@ class TableToRead:
 
 def look_up_table(options: ReadOptions) -> TableToRead:
     """Asks a gateway for the table. Raises `errors.CallError`."""
-    with Gateway(options.connect) as gateway:
-        table = answered(lambda: gateway.get_table(options.table), retry_for=options.connect.retry_for)
-    return TableToRead(table, options.columns)
+    with Client(options.connection.resolve()) as client:
+        return TableToRead(client.get_table(options.table).message, options.columns)
 
 
 class _Part(InputPartition):
@@ -120,7 +90,7 @@ class _Part(InputPartition):
 
 
 class KeyedReader(DataSourceReader):
-    """Reads what the options `keys` or `partition` say. Has no `pushFilters`: Spark 4.0 lacks it, others have it off."""
+    """Reads what the options `keys` or `partition` say. Has no `pushFilters`, which Spark may lack or have off."""
 
     def __init__(self, options: ReadOptions, schema: spark.StructType) -> None:
         self._options = options
@@ -132,14 +102,20 @@ class KeyedReader(DataSourceReader):
         """The tasks. Raises `FullScan` where nothing says which keys to read."""
         if self._chosen is None:
             raise FullScan(self._options.table, self._table.key)
-        return list(plan(self._chosen, self._table, self._options)) or [_Part()]
+        option = (
+            "keys" if self._options.keys is not None else "partition" if self._options.partition is not None else ""
+        )
+        try:
+            return list(plan(self._chosen, self._table, self._options)) or [_Part()]
+        except ValueError as error:
+            raise ValueError(f"{option}: {error}" if option else str(error)) from None
 
     def read(self, partition: InputPartition) -> "Iterator[pa.RecordBatch]":
         """A task's rows. Fails where it is not known whether a key has a row."""
         if not isinstance(partition, _Part):
             raise TypeError("a partition of another reader")
         to_arrow = RowsToArrow(self._table.columns)
-        with Gateway(self._options.connect) as gateway:
+        with Gateway(self._options.connection.resolve()) as gateway:
             if partition.keys is not None:
                 yield from self._read_keys(gateway, read_pb2.TableKeys.FromString(partition.keys), to_arrow)
             for serialized in partition.ranges:
@@ -227,13 +203,11 @@ def _chosen_by_options(options: ReadOptions, key: KeyColumns) -> Optional[Chosen
     if options.keys is not None:
         found = _json("keys", options.keys)
         if not isinstance(found, list):
-            raise ValueError('the option `keys` must be a JSON array of keys: ["a", "b"], or [["a", 1], ["a", 2]]')
+            raise ValueError('keys: expected a JSON array of keys: ["a", "b"], or [["a", 1], ["a", 2]]')
         return Chosen(keys=tuple(dict.fromkeys(_key(one) for one in found)))
     if options.partition is not None:
         if not key.sort:
-            raise ValueError(
-                f"the option `partition` is for tables with a sort key, which `{options.table}` has not; give `keys`"
-            )
+            raise ValueError(f"partition: the table `{options.table}` has no sort key; expected the option keys")
         return Chosen(ranges=(Range(_key(_json("partition", options.partition))),))
     return None
 
@@ -246,7 +220,7 @@ def _json(option: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(f"the option `{option}` is not JSON: {error.args[0]}") from None
+        raise ValueError(f"{option}: is no JSON: {error.args[0]}") from None
 
 
 def _expected(table: TableToRead, schema: spark.StructType, name: str) -> spark.StructType:

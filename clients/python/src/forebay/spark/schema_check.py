@@ -6,6 +6,7 @@ import difflib
 from typing import Any, List
 
 from .options import WriteOptions
+from .storable import check_types
 
 # `simpleString` of the types whose equality is plain. No floats: NaN equals nothing. Decimals, chars and varchars have arguments.
 _GROUPABLE = (
@@ -33,6 +34,7 @@ def check_schema(schema: Any, options: WriteOptions) -> None:
         raise ValueError(
             f"the DataFrame has two columns named `{twice[0]}`; expected each name once: rename or drop one"
         )
+    check_types(schema)
     if options.op_column is not None:
         kind = _type_of(schema, "opColumn", options.op_column)
         if not _is_text(kind):
