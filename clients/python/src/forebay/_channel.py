@@ -18,7 +18,7 @@ import ssl
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Set, Tuple
 
 import grpc
 import grpc.aio
@@ -211,7 +211,7 @@ class _Calls:
             getattr(channel, kind)(method, request_serializer=serializer, response_deserializer=deserializer)
             for channel in self._channels
         ]
-        return _MultiCallable(calls, self._token, self._rotation, self.watch)
+        return _MultiCallable(calls, self._token, self._rotation, self)
 
     def watch(self, call: Any, endpoint: int) -> None:
         """Sees to it that the rotation hears how a call ends."""
@@ -227,13 +227,11 @@ class _Calls:
 class _MultiCallable:
     """Calls one method at the endpoint whose turn it is. Has the shape of all four kinds of gRPC's."""
 
-    def __init__(
-        self, calls: Sequence[Any], token: TokenSource, rotation: Rotation, watch: Callable[[Any, int], None]
-    ) -> None:
+    def __init__(self, calls: Sequence[Any], token: TokenSource, rotation: Rotation, channel: _Calls) -> None:
         self._calls = calls
         self._token = token
         self._rotation = rotation
-        self._watch = watch
+        self._channel = channel
 
     def _prepare(self, options: Any) -> Tuple[int, Any]:
         now = time.monotonic()
@@ -248,12 +246,12 @@ class _MultiCallable:
         except grpc.RpcError as error:
             self._failed(error, endpoint)
             raise
-        self._watch(started, endpoint)
+        self._channel.watch(started, endpoint)
         return started
 
     def _failed(self, error: grpc.RpcError, endpoint: int) -> None:
-        if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNAVAILABLE:
-            self._rotation.failed(endpoint, time.monotonic())
+        if isinstance(error, grpc.Call):
+            self._channel.outcome(endpoint, error.code())
 
     def with_call(self, *args: Any, **options: Any) -> Any:
         endpoint, call = self._prepare(options)
@@ -262,20 +260,45 @@ class _MultiCallable:
         except grpc.RpcError as error:
             self._failed(error, endpoint)
             raise
-        self._watch(finished, endpoint)
+        self._channel.watch(finished, endpoint)
         return answer, finished
 
     def future(self, *args: Any, **options: Any) -> Any:
         endpoint, call = self._prepare(options)
         started = call.future(*args, **options)
-        self._watch(started, endpoint)
+        self._channel.watch(started, endpoint)
         return started
 
 
 class _Channel(_Calls, grpc.Channel):
+    def __init__(self, channels: Sequence[Any], token: TokenSource) -> None:
+        super().__init__(channels, token)
+        self._driven: Set[int] = set()
+        self._driving = threading.Lock()
+
+    def outcome(self, endpoint: int, code: Any) -> None:
+        super().outcome(endpoint, code)
+        if code is grpc.StatusCode.UNAVAILABLE:
+            self._drive(endpoint)
+
+    def _drive(self, endpoint: int) -> None:
+        """Has the connection made again. gRPC 1.62 works on it only while somebody waits for something of the channel:
+        with calls that fail at once and pauses between them, a gateway that is back would not be found."""
+        channel = self._channels[endpoint]
+        with self._driving:
+            if endpoint in self._driven:
+                return
+            self._driven.add(endpoint)
+
+        def changed(state: grpc.ChannelConnectivity) -> None:
+            if state in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.SHUTDOWN):
+                channel.unsubscribe(changed)
+                with self._driving:
+                    self._driven.discard(endpoint)
+
+        channel.subscribe(changed, try_to_connect=True)
+
     def watch(self, call: Any, endpoint: int) -> None:
-        if len(self._channels) == 1:
-            return
         if isinstance(call, grpc.Call):
             if not call.add_callback(lambda: self.outcome(endpoint, call.code())):
                 self.outcome(endpoint, call.code())
