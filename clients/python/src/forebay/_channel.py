@@ -34,6 +34,10 @@ TOKEN_RECHECK_SECONDS = 1.0
 # How long an endpoint that failed is passed over while there is another (chosen: gRPC itself tries to connect again within that).
 AVOID_SECONDS = 2.0
 
+# How long a connection is worked on after a call failed; the next call that fails begins anew (chosen: a gateway that starts).
+DRIVE_SECONDS = 60.0
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+
 _log = logging.getLogger("forebay")
 _Metadata = Tuple[Tuple[str, str], ...]
 
@@ -282,21 +286,21 @@ class _Channel(_Calls, grpc.Channel):
             self._drive(endpoint)
 
     def _drive(self, endpoint: int) -> None:
-        """Has the connection made again. gRPC 1.62 works on it only while somebody waits for something of the channel:
-        with calls that fail at once and pauses between them, a gateway that is back would not be found."""
-        channel = self._channels[endpoint]
+        """Has the connection made again, by a health check that waits for it (and needs no token).
+
+        gRPC 1.62 works on a connection only while a call waits for it: with calls that fail at once and pauses between them, a gateway
+        that is back would not be found."""
         with self._driving:
             if endpoint in self._driven:
                 return
             self._driven.add(endpoint)
-
-        def changed(state: grpc.ChannelConnectivity) -> None:
-            if state in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.SHUTDOWN):
-                channel.unsubscribe(changed)
-                with self._driving:
-                    self._driven.discard(endpoint)
-
-        channel.subscribe(changed, try_to_connect=True)
+        try:
+            check = self._channels[endpoint].unary_unary(_HEALTH_CHECK)
+            call = check.future(b"", timeout=DRIVE_SECONDS, wait_for_ready=True)
+        except ValueError:
+            # The channel was closed meanwhile.
+            return
+        call.add_done_callback(lambda _: self._driven.discard(endpoint))
 
     def watch(self, call: Any, endpoint: int) -> None:
         if isinstance(call, grpc.Call):
