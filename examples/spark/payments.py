@@ -86,7 +86,9 @@ def payments(count: int, accounts: int, seed: int) -> List[Payment]:
 class Service:
     """Makes payments and looks for their scores."""
 
-    def __init__(self, client: forebay.aio.AsyncClient, made: List[Payment], per_second: float, poll_every: float) -> None:
+    def __init__(
+        self, client: forebay.aio.AsyncClient, made: List[Payment], per_second: float, poll_every: float
+    ) -> None:
         self.client = client
         self.made = made
         self.per_second = per_second
@@ -165,7 +167,9 @@ async def serve(arguments: argparse.Namespace) -> int:
         print("service: the scorer has left before the last payment was made", file=sys.stderr)
         return 1
     missing = sum(1 for payment in made if payment.found_at is None)
-    print(f"service: {len(made)} payments, {missing} without a score, {service.torn} seen by halves, {service.polls} polls")
+    print(
+        f"service: {len(made)} payments, {missing} without a score, {service.torn} seen by halves, {service.polls} polls"
+    )
     return 1 if missing or service.torn else 0
 
 
@@ -176,7 +180,9 @@ def main() -> int:
     parser.add_argument("--accounts", type=int, default=50)
     parser.add_argument("--per-second", type=float, default=50.0)
     parser.add_argument("--poll-every", type=float, default=0.002, help="seconds between two looks")
-    parser.add_argument("--deadline", type=float, default=60.0, help="seconds after the last payment in which all must be found")
+    parser.add_argument(
+        "--deadline", type=float, default=60.0, help="seconds after the last payment in which all must be found"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", required=True)
     return asyncio.run(serve(parser.parse_args()))

@@ -65,6 +65,7 @@ class Exchange:
         self._flush_sent = False
         self._finish_sent = False
         self._finished_came = False
+        self._was_of_use = False
 
     # The caller's side.
 
@@ -106,7 +107,7 @@ class Exchange:
         self.session.begin_call()
         self.session.set_window(opened.window)
         self.drain_until = None
-        self._flush_sent = self._finish_sent = self._finished_came = False
+        self._flush_sent = self._finish_sent = self._finished_came = self._was_of_use = False
         if self.session.is_empty:
             self._went_forward()
 
@@ -186,6 +187,7 @@ class Exchange:
     def _went_forward(self) -> None:
         self._trouble_since = None
         self._attempts = 0
+        self._was_of_use = True
 
     def on_end(self, error: Optional[CallError]) -> End:
         """The call is over, with an error or without. Raises what ends the session."""
@@ -215,9 +217,9 @@ class Exchange:
 
     @property
     def drained_without_use(self) -> bool:
-        """Whether the call that ended took nothing though there was something: a gateway that drains whatever call it gets must not
-        be called in a tight loop."""
-        return self.session.call_counts[0] == 0 and not self.session.is_empty
+        """Whether nothing of the call that ended became final though there is something: a gateway that drains whatever call it gets
+        must not be called in a tight loop, nor for ever."""
+        return not self._was_of_use and not self.session.is_empty
 
     def pause(self, now: float, chance: float) -> float:
         """Seconds to wait after a call that came to nothing, `chance` being in 0..1. Raises why, where patience is over."""

@@ -157,16 +157,16 @@ class ArrowSlicer:
             yield from self._cut(batch, limits)
 
     def _atomic(self, batches: List[pyarrow.RecordBatch], limits: SliceLimits) -> Iterator[Payload]:
-        import pyarrow as pa
-
-        table = pa.Table.from_batches([self._of_session(batch) for batch in batches], self.schema).combine_chunks()
-        if table.num_rows > ATOMIC_MAX_ROWS:
+        batches = [self._of_session(batch) for batch in batches if batch.num_rows]
+        if not batches:
+            return
+        if sum(batch.num_rows for batch in batches) > ATOMIC_MAX_ROWS:
             raise _too_large_for_atomic()
-        for batch in table.to_batches():
-            payload = Payload.of_arrow(self._messages(batch), batch.num_rows, atomic=True)
-            if payload.body_bytes > limits.max_bytes - _ENVELOPE_BYTES:
-                raise _too_large_for_atomic()
-            yield payload
+        batch = _joined(batches)
+        payload = Payload.of_arrow(self._messages(batch), batch.num_rows, atomic=True)
+        if payload.body_bytes > limits.max_bytes - _ENVELOPE_BYTES:
+            raise _too_large_for_atomic()
+        yield payload
 
     def _of_session(self, batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
         import pyarrow as pa

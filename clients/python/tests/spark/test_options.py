@@ -1,4 +1,4 @@
-"""The data source's options: what is wrong is said on the driver, with the option's name, and tokens are said nowhere."""
+"""The data source's options: what is wrong is said on the driver, with its name; tokens are said nowhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ def test_what_is_not_said_has_the_documented_default() -> None:
     assert options.rejects == Rejects(path=None, fail=True)
     assert options.priority == "interactive"
     assert options.retry_for == 300.0
-    nothing = (options.batch_bytes, options.compression, options.store_assignment, options.on_missing, options.row_deadline)
+    nothing = (
+        options.batch_bytes,
+        options.compression,
+        options.store_assignment,
+        options.on_missing,
+        options.row_deadline,
+    )
     assert nothing == (None,) * 5
     assert (options.producer_id, options.epoch, options.parallelism, options.atomic_by) == (None,) * 4
     assert not options.merge_schema
@@ -78,7 +84,9 @@ def test_values_are_read_as_they_are_written() -> None:
         ("rejects", "ftp://there/x", "fail, report, or where rejected rows go"),
     ],
 )
-def test_a_wrong_value_is_an_error_that_names_the_option_and_what_is_expected(option: str, value: str, expected: str) -> None:
+def test_a_wrong_value_is_an_error_that_names_the_option_and_what_is_expected(
+    option: str, value: str, expected: str
+) -> None:
     with pytest.raises(ValueError) as error:
         parse(**{option: value})
     assert str(error.value).startswith(f"{option}: `{value}` is none; expected")
@@ -94,7 +102,13 @@ def test_an_epoch_is_what_the_protocol_takes(epoch: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "meant"),
-    [("reject", "rejects"), ("opColum", "opColumn"), ("mergeshema", "mergeSchema"), ("endpont", "endpoint"), ("epoc", "epoch")],
+    [
+        ("reject", "rejects"),
+        ("opColum", "opColumn"),
+        ("mergeshema", "mergeSchema"),
+        ("endpont", "endpoint"),
+        ("epoc", "epoch"),
+    ],
 )
 def test_an_unknown_option_is_an_error_that_names_the_nearest(given: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f"{given}: no such option; did you mean `{meant}`"):
@@ -170,7 +184,9 @@ def test_the_drivers_token_stays_with_the_driver() -> None:
 
 
 def test_the_drivers_environment_says_what_is_no_secret() -> None:
-    options = WriteOptions.parse({"path": "t"}, environment={"FOREBAY_ENDPOINT": "http://127.0.0.1:7", "FOREBAY_CA": ""})
+    options = WriteOptions.parse(
+        {"path": "t"}, environment={"FOREBAY_ENDPOINT": "http://127.0.0.1:7", "FOREBAY_CA": ""}
+    )
     assert options.connection.endpoint == "http://127.0.0.1:7"
 
 
@@ -187,7 +203,8 @@ def test_options_travel_to_executors() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/mnt/rejects", "dbfs:/rejects", "s3://bucket/rejects", "s3a://b/r", "gs://b/r", "file:///tmp/r", "abfss://c@a/r"]
+    "path",
+    ["/mnt/rejects", "dbfs:/rejects", "s3://bucket/rejects", "s3a://b/r", "gs://b/r", "file:///tmp/r", "abfss://c@a/r"],
 )
 def test_rejects_go_to_a_path(path: str) -> None:
     assert parse_rejects(path) == Rejects(path=path, fail=False)

@@ -24,7 +24,9 @@ TABLE = """
     key: id
     {more}
 """
-SESSIONS = 'rpc_server_call_duration_seconds_count{rpc_method="forebay.v1.IngestService/Write",rpc_response_status_code="'
+SESSIONS = (
+    'rpc_server_call_duration_seconds_count{rpc_method="forebay.v1.IngestService/Write",rpc_response_status_code="'
+)
 
 
 @pytest.fixture
@@ -107,7 +109,9 @@ def stored(client: Any, table: str, rows: int) -> Dict[str, Any]:
 # Batch.
 
 
-def test_an_installed_package_is_found_without_registering(spark: Any, shared_gateway: Any, table: Any, client: Any) -> None:
+def test_an_installed_package_is_found_without_registering(
+    spark: Any, shared_gateway: Any, table: Any, client: Any
+) -> None:
     # Another session of the same Spark, so that no other test has registered the source.
     df = frame(spark.newSession(), 400)
     writing(df, shared_gateway).save(table())
@@ -121,7 +125,9 @@ def test_a_registered_source_is_the_same(spark: Any, shared_gateway: Any, table:
     session = spark.newSession()
     session.dataSource.register(ForebayDataSource)
     df = frame(session, 10)
-    df.write.format("Forebay").mode("append").option("ENDPOINT", shared_gateway.endpoint).option("table", table()).save()
+    df.write.format("Forebay").mode("append").option("ENDPOINT", shared_gateway.endpoint).option(
+        "table", table()
+    ).save()
     assert len(stored(client, table(), 10)) == 10
 
 
@@ -177,7 +183,9 @@ def test_a_token_is_in_no_error(spark: Any, shared_gateway: Any, table: Any) -> 
 def test_modes_do_what_they_say(spark: Any, shared_gateway: Any, table: Any, client: Any) -> None:
     name = table()
     writing(frame(spark, 20), shared_gateway).save(name)
-    writing(frame(spark, 5).select("id", "at", F.lit(-1).cast("long").alias("n")), shared_gateway, mode="merge").save(name)
+    writing(frame(spark, 5).select("id", "at", F.lit(-1).cast("long").alias("n")), shared_gateway, mode="merge").save(
+        name
+    )
     writing(frame(spark, 5, start=10).select("id", "at"), shared_gateway, mode="delete").save(name)
     with pytest.raises(Exception, match=r"2 of 4 rows were rejected.*\(ALREADY_EXISTS 2\)"):
         writing(frame(spark, 4, start=18).withColumn("n", -F.col("n")), shared_gateway, mode="insert").save(name)
@@ -190,7 +198,9 @@ def test_modes_do_what_they_say(spark: Any, shared_gateway: Any, table: Any, cli
 def test_a_change_feed_says_it_row_by_row(spark: Any, shared_gateway: Any, table: Any, client: Any) -> None:
     name = table()
     writing(frame(spark, 4), shared_gateway).save(name)
-    changes = frame(spark, 4).withColumn("op", F.element_at(F.array(*map(F.lit, ["delete", "PUT", "merge", "put"])), F.col("n").cast("int") + 1))
+    changes = frame(spark, 4).withColumn(
+        "op", F.element_at(F.array(*map(F.lit, ["delete", "PUT", "merge", "put"])), F.col("n").cast("int") + 1)
+    )
     writing(changes.withColumn("n", F.col("n") + 100), shared_gateway, opColumn="op").save(name)
     found = stored(client, name, 4)
     assert {key: row["n"] for key, row in found.items()} == {"k00001": 101, "k00002": 102, "k00003": 103}
@@ -229,7 +239,9 @@ def test_rejects_that_are_reported_let_the_job_go_on(spark: Any, shared_gateway:
     assert len(stored(client, name, 100)) == 90
 
 
-def test_rejects_in_a_path_are_a_dataframe(spark: Any, shared_gateway: Any, table: Any, client: Any, tmp_path: Path) -> None:
+def test_rejects_in_a_path_are_a_dataframe(
+    spark: Any, shared_gateway: Any, table: Any, client: Any, tmp_path: Path
+) -> None:
     name = table()
     path = str(tmp_path / "rejects")
     rows = with_bad_rows(frame(spark, 100))
@@ -310,11 +322,13 @@ def waits_for_the_sink(gateway: Any, row: int, *, fails: bool = False, seconds: 
 
 
 def broken_midway(spark: Any, gateway: Any, upstream: str) -> Any:
-    """4,000 rows, of which the last ten never come. Arrow takes the end of the sink's input for the end of the rows."""
+    """20,000 rows, of which the last ten never come; to Arrow the sink's input just ends."""
     small_batches(spark)
-    df = frame(spark, 4000, partitions=1).withColumn("n", waits_for_the_sink(gateway, 3990, fails=upstream == "python")("n"))
+    df = frame(spark, 20_000, partitions=1).withColumn(
+        "n", waits_for_the_sink(gateway, 19_990, fails=upstream == "python")("n")
+    )
     if upstream == "jvm":
-        df = df.withColumn("n", F.when(F.col("n") == 3990, F.raise_error(F.lit("broken"))).otherwise(F.col("n")))
+        df = df.withColumn("n", F.when(F.col("n") == 19_990, F.raise_error(F.lit("broken"))).otherwise(F.col("n")))
     return df
 
 
@@ -328,9 +342,11 @@ def test_a_task_that_fails_midway_sends_no_finish(
     assert opened >= 1 and finished == 0
 
 
-def test_a_job_that_is_cancelled_sends_no_finish(spark: Any, shared_gateway: Any, table: Any, sessions: Sessions) -> None:
+def test_a_job_that_is_cancelled_sends_no_finish(
+    spark: Any, shared_gateway: Any, table: Any, sessions: Sessions
+) -> None:
     small_batches(spark)
-    df = frame(spark, 4000, partitions=1).withColumn("n", waits_for_the_sink(shared_gateway, 3990, seconds=30)("n"))
+    df = frame(spark, 20_000, partitions=1).withColumn("n", waits_for_the_sink(shared_gateway, 19_990, seconds=30)("n"))
 
     def cancel() -> None:
         until = time.monotonic() + 60
@@ -546,5 +562,3 @@ def test_foreach_batch_options_are_checked_at_once() -> None:
         foreach_batch(table="t", producer_id="p", epoch=3)
     with pytest.raises(ValueError, match="^mode: `x` is none"):
         foreach_batch(table="t", mode="x")
-
-

@@ -1,9 +1,10 @@
 """Rows that belong together: adjacent rows with one value in the `atomicBy` column become one DynamoDB transaction.
 
-Invariants: the rows' order stays; a group goes on over the ends of Arrow batches; a row that is alone needs no transaction (it is
-atomic by itself, at half the price) and travels with its neighbours; a null belongs to nothing. A group is never split silently: one that
-is larger than a transaction is handed back whole as too large, and a value that comes again after others is an error, because its
-rows could only be written as two transactions. Pure. Caller: `task`.
+Invariants: the rows' order stays; a group goes on over the ends of Arrow batches; a row that is alone needs no
+transaction (it is atomic by itself, at half the price) and travels with its neighbours; a null belongs to nothing. A
+group is never split silently: one that is larger than a transaction is handed back whole as too large, and a value
+that comes again after others is an error, because its rows could only be written as two transactions. Pure. Caller:
+`task`.
 """
 
 from __future__ import annotations
@@ -110,8 +111,8 @@ class _Groups:
         self._began.add(hash(value) if isinstance(value, (str, bytes)) else value)
         if len(self._began) == known:
             raise ValueError(
-                "atomicBy: a value of this column comes again after other values, so that its rows cannot be one transaction; expected"
-                " equal values next to each other: df.repartition(column).sortWithinPartitions(column)"
+                "atomicBy: a value of this column comes again after other values, so its rows cannot be one transaction;"
+                " expected equal values next to each other: df.repartition(column).sortWithinPartitions(column)"
             )
 
 
