@@ -473,7 +473,7 @@ def test_patience_is_for_a_session_without_progress_and_names_the_last_failure(s
         call.end(grpc.StatusCode.UNAVAILABLE, "it is full")
 
     gateway = scene.gateway(*[breaks] * 100)
-    writer = scene.writer(gateway, retry_for=1.5)
+    writer = scene.writer(gateway, retry_for=3.0)
     writer.send(rows(1))
     with pytest.raises(Unavailable, match="gave up after .* s: it is full"):
         writer.flush()
