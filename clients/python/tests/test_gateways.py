@@ -46,7 +46,8 @@ def test_a_gateway_that_is_not_there_is_named_when_the_time_is_over(free_port: i
 
 
 def test_reads_wait_for_a_gateway_that_restarts(gateway: Gateway) -> None:
-    with forebay.connect(gateway.endpoint) as client:
+    # gRPC before 1.80 takes its time to find it again.
+    with forebay.connect(gateway.endpoint, timeout=90, retry_for=60) as client:
         _fill(client)
         gateway.kill()
         starting = threading.Timer(0.5, gateway.start)

@@ -51,7 +51,7 @@ def dicts(start: int, stop: int) -> List[Dict[str, Any]]:
 
 
 def columns(start: int, stop: int) -> Any:
-    return pa.record_batch(
+    return pa.RecordBatch.from_pydict(
         {"id": pa.array([f"k{at}" for at in range(start, stop)]), "n": pa.array(range(start, stop), pa.int32())}
     )
 
