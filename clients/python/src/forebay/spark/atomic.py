@@ -112,7 +112,8 @@ class _Groups:
         if len(self._began) == known:
             raise ValueError(
                 "atomicBy: a value of this column comes again after other values, so its rows cannot be one"
-                " transaction; expected equal values next to each other: df.repartition(column).sortWithinPartitions(column)"
+                " transaction; expected equal values next to each other:"
+                " df.repartition(column).sortWithinPartitions(column)"
             )
 
 
