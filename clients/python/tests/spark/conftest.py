@@ -22,7 +22,7 @@ def _pyspark() -> Any:
     if os.environ.get("FOREBAY_NEED_SPARK") == "1":
         import pyspark
     else:
-        pyspark = pytest.importorskip("pyspark", reason="pyspark is not installed: nothing of the data source is tested")
+        pyspark = pytest.importorskip("pyspark", reason="pyspark is not installed: the data source is not tested")
     return pyspark
 
 
