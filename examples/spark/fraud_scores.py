@@ -39,7 +39,7 @@ import forebay
 from forebay.spark import foreach_batch
 
 ENDPOINT = os.environ.get("FOREBAY_ENDPOINT", "http://127.0.0.1:50051")
-PAYMENTS = int(os.environ.get("FRAUD_PAYMENTS", "1500"))
+PAYMENTS = int(os.environ.get("FRAUD_PAYMENTS", "1000"))
 PER_SECOND = float(os.environ.get("FRAUD_PER_SECOND", "50"))
 # The first payments make Spark compile code and start workers. They count for what is lost, and not for latency; the others are made
 # when these are scored.
