@@ -70,10 +70,29 @@ def made_up_flights(days: int = 28, flights_a_day: int = 300) -> DataFrame:
         return F.element_at(F.array(*map(F.lit, choices)), place + 1)
 
     carriers = ["UA", "B6", "EV", "DL", "AA", "MQ", "US", "9E", "WN", "VX"]
-    airports = ["ORD", "ATL", "LAX", "BOS", "MCO", "CLT", "SFO", "FLL", "MIA", "DCA", "DTW", "DFW", "RDU", "TPA", "DEN", "IAH"]
+    airports = [
+        "ORD",
+        "ATL",
+        "LAX",
+        "BOS",
+        "MCO",
+        "CLT",
+        "SFO",
+        "FLL",
+        "MIA",
+        "DCA",
+        "DTW",
+        "DFW",
+        "RDU",
+        "TPA",
+        "DEN",
+        "IAH",
+    ]
     return (
         spark.range(days * flights_a_day)
-        .withColumn("at", F.timestamp_seconds(F.lit(1_357_034_400) + (F.col("id") / flights_a_day).cast("bigint") * 86_400))
+        .withColumn(
+            "at", F.timestamp_seconds(F.lit(1_357_034_400) + (F.col("id") / flights_a_day).cast("bigint") * 86_400)
+        )
         .withColumn("hour", (5 + F.floor(chance(1) * 18)).cast("int"))
         .withColumn("minute", (F.floor(chance(2) * 12) * 5).cast("int"))
         .withColumn("carrier", pick(3, carriers))
@@ -81,16 +100,24 @@ def made_up_flights(days: int = 28, flights_a_day: int = 300) -> DataFrame:
         .withColumn("dest", pick(7, airports))
         .withColumn("distance", (200 + F.pmod(F.hash("origin", "dest"), F.lit(2400))).cast("int"))
         .withColumn("cancelled", chance(9) < 0.03)
-        .withColumn("dep_delay", F.expr("if(cancelled, null, int(-10 + 3 / (0.02 + pmod(xxhash64(id, 10), 10000) / 10000.0)))"))
+        .withColumn(
+            "dep_delay", F.expr("if(cancelled, null, int(-10 + 3 / (0.02 + pmod(xxhash64(id, 10), 10000) / 10000.0)))")
+        )
         .withColumn("arr_delay", F.expr("if(cancelled, null, dep_delay + int(pmod(xxhash64(id, 11), 40)) - 25)"))
         .withColumn("air_time", F.expr("if(cancelled, null, 20 + distance div 8)"))
-        .withColumn("tailnum", F.when(chance(12) > 0.01, F.concat(F.lit("N"), F.floor(chance(13) * chance(14) * 400) + 100)))
+        .withColumn(
+            "tailnum", F.when(chance(12) > 0.01, F.concat(F.lit("N"), F.floor(chance(13) * chance(14) * 400) + 100))
+        )
         .withColumn("flight", (F.col("id") % 6000 + 1).cast("int"))
         .withColumn("sched_dep_time", F.col("hour") * 100 + F.col("minute"))
         .withColumn("sched_arr_time", F.expr("(hour * 100 + minute + 300) % 2400"))
         .selectExpr(
             "concat(date_format(at, 'yyyyMMdd'), '-', carrier, flight, '-', origin) as flight_id",
-            *("int(date_part('YEAR', at)) as year", "int(date_part('MONTH', at)) as month", "int(date_part('DAY', at)) as day"),
+            *(
+                "int(date_part('YEAR', at)) as year",
+                "int(date_part('MONTH', at)) as month",
+                "int(date_part('DAY', at)) as day",
+            ),
             *("if(cancelled, null, sched_dep_time) as dep_time", "sched_dep_time", "dep_delay"),
             *("if(cancelled, null, sched_arr_time) as arr_time", "sched_arr_time", "arr_delay"),
             *("carrier", "flight", "tailnum", "origin", "dest", "air_time", "distance", "hour", "minute"),
@@ -119,7 +146,9 @@ def make_table(name: str, features: DataFrame, key: Sequence[str], **policies: A
     """Makes a table for a DataFrame, by its own schema."""
     not_null = {*key, policies.get("sequence_by")}
     # Key columns and the sequence are NOT NULL, which Spark cannot know of an aggregate.
-    schema = StructType([StructField(f.name, f.dataType, f.nullable and f.name not in not_null) for f in features.schema])
+    schema = StructType(
+        [StructField(f.name, f.dataType, f.nullable and f.name not in not_null) for f in features.schema]
+    )
     applied = client.apply_table(name, schema=schema, key=list(key), **policies)
     print(f"table {name}: {applied.result.lower()}, {', '.join(f'{c.name} {c.type}' for c in applied.table.columns)}")
 
@@ -136,7 +165,9 @@ def same(ours: Any, sparks: Any) -> bool:
     if isinstance(sparks, Row):
         return isinstance(ours, dict) and all(same(ours.get(name), value) for name, value in sparks.asDict().items())
     if isinstance(sparks, dict):
-        return isinstance(ours, dict) and ours.keys() == sparks.keys() and all(same(ours[k], v) for k, v in sparks.items())
+        return (
+            isinstance(ours, dict) and ours.keys() == sparks.keys() and all(same(ours[k], v) for k, v in sparks.items())
+        )
     if isinstance(sparks, list):
         return isinstance(ours, list) and len(ours) == len(sparks) and all(map(same, ours, sparks))
     if isinstance(sparks, datetime):
@@ -186,7 +217,9 @@ carrier_days = (
         F.max_by(F.struct("flight_id", "dest", "dep_delay"), F.struct("dep_delay", "flight_id")).alias("worst"),
     )
     .join(
-        by_origin.groupBy("carrier", "date").agg(F.map_from_entries(F.collect_list(F.struct("origin", "delays"))).alias("origins")),
+        by_origin.groupBy("carrier", "date").agg(
+            F.map_from_entries(F.collect_list(F.struct("origin", "delays"))).alias("origins")
+        ),
         ["carrier", "date"],
     )
     .withColumn("as_of", F.lit("2014-01-02 06:00:00").cast("timestamp"))
@@ -211,22 +244,28 @@ print(f"UA on 4 January 2013: {day['planned']} flights, {day['cancelled']} cance
 # count as superseded, which is a success.
 
 # %%
-late = carrier_days.withColumn("as_of", F.lit("2014-01-01 06:00:00").cast("timestamp")).withColumn("planned", F.lit(0).cast("bigint"))
+late = carrier_days.withColumn("as_of", F.lit("2014-01-01 06:00:00").cast("timestamp")).withColumn(
+    "planned", F.lit(0).cast("bigint")
+)
 write(late, "carrier_days")
 compare(carrier_days, "carrier_days", ["carrier", "date"])
 
 # %% [markdown]
 # ## The last flights of an aircraft: an array of structs
 #
-# Some flights have no `tailnum`, and so cannot have a row. That is one group, whose key is null: the row is rejected. `rejects` says
-# where such rows go, with their reasons; without it the job fails, which is the default.
+# Some flights were cancelled before they had an aircraft: their `tailnum` is null. They are one group, whose key is null, and so its
+# row is rejected. `rejects` says where such rows go, with their reasons; without it the job fails, which is the default.
 
 # %%
 newest_first = Window.partitionBy("tailnum").orderBy(F.desc("time_hour"), F.desc("flight_id"))
-flown = flights.where("dep_time is not null").withColumn("place", F.row_number().over(newest_first)).where("place <= 5")
+last_five = flights.withColumn("place", F.row_number().over(newest_first)).where("place <= 5")
 aircraft = (
-    flown.groupBy("tailnum")
-    .agg(F.sort_array(F.collect_list(F.struct("place", "flight_id", "origin", "dest", "time_hour", "arr_delay"))).alias("last_flights"))
+    last_five.groupBy("tailnum")
+    .agg(
+        F.sort_array(F.collect_list(F.struct("place", "flight_id", "origin", "dest", "time_hour", "arr_delay"))).alias(
+            "last_flights"
+        )
+    )
     .withColumn("flights", F.size("last_flights"))
     .cache()
 )
@@ -236,13 +275,14 @@ write(aircraft, "aircraft", rejects=rejects)
 compare(aircraft.where("tailnum is not null"), "aircraft", ["tailnum"])
 
 # %% [markdown]
-# What was rejected is a DataFrame:
+# What was rejected is a DataFrame, with the reasons and the rows themselves:
 
 # %%
-rejected = spark.read.json(rejects)
-rejected.show(truncate=60)
-if rejected.count() != aircraft.where("tailnum is null").count():
-    raise SystemExit(f"aircraft: {rejected.count()} rows were rejected; expected those without a tailnum")
+rejected = spark.read.parquet(rejects)
+rejected.select("reason", "field_path", "message", "row.tailnum", "row.flights").show(truncate=False)
+lost = aircraft.where("tailnum is null").select("flights", "last_flights").collect()
+if rejected.select("row.flights", "row.last_flights").collect() != lost:
+    raise SystemExit(f"aircraft: {rejected.count()} rows were rejected; expected the {len(lost)} without a tailnum")
 
 # %% [markdown]
 # ## The routes of an airport: a map of structs
@@ -261,7 +301,11 @@ routes = (
     .groupBy("origin")
     .agg(
         F.map_from_entries(
-            F.collect_list(F.struct("dest", F.struct("flights", F.sort_array("carriers").alias("carriers"), "mean_air_time", "distance")))
+            F.collect_list(
+                F.struct(
+                    "dest", F.struct("flights", F.sort_array("carriers").alias("carriers"), "mean_air_time", "distance")
+                )
+            )
         ).alias("routes")
     )
     .cache()

@@ -13,6 +13,7 @@
 # %%
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence
 
 import numpy as np
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 import pyspark
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.feature import VectorAssembler
@@ -35,6 +36,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 import forebay
+from forebay.spark import foreach_batch
 
 ENDPOINT = os.environ.get("FOREBAY_ENDPOINT", "http://127.0.0.1:50051")
 PAYMENTS = int(os.environ.get("FRAUD_PAYMENTS", "1500"))
@@ -42,6 +44,13 @@ PER_SECOND = float(os.environ.get("FRAUD_PER_SECOND", "50"))
 # The first seconds compile code and start workers. They count for what is lost, and not for latency.
 WARM_UP_SECONDS = float(os.environ.get("FRAUD_WARM_UP_SECONDS", "10"))
 TARGET_MILLISECONDS = 120
+# To try what another setting does: FRAUD_SPARK="spark.sql.streaming.pollingDelay=10ms spark.default.parallelism=2", and to write by
+# `foreachBatch` instead of the data source: FRAUD_WRITE_BY=foreach_batch.
+TRIED: "dict[str, str | bool | int | float | None]" = {}
+for setting in os.environ.get("FRAUD_SPARK", "").split():
+    name, _, value = setting.partition("=")
+    TRIED[name] = value
+WRITE_BY = os.environ.get("FRAUD_WRITE_BY", "format")
 HERE = Path(__file__).resolve().parent
 
 # %% [markdown]
@@ -57,7 +66,9 @@ HERE = Path(__file__).resolve().parent
 
 # %%
 STREAMING = "org.apache.spark.sql.execution.streaming"
-CHECKPOINT_FILES = f"{STREAMING}.{'checkpointing.' if pyspark.__version__ >= '4.1' else ''}FileSystemBasedCheckpointFileManager"
+CHECKPOINT_FILES = (
+    f"{STREAMING}.{'checkpointing.' if pyspark.__version__ >= '4.1' else ''}FileSystemBasedCheckpointFileManager"
+)
 spark = (
     SparkSession.builder.appName("fraud scores")
     .master(os.environ.get("SPARK_MASTER", "local[2]"))
@@ -69,6 +80,7 @@ spark = (
     .config("spark.sql.adaptive.enabled", "false")
     .config("spark.ui.enabled", "false")
     .config("spark.sql.session.timeZone", "UTC")
+    .config(map=TRIED)
     .getOrCreate()
 )
 spark.sparkContext.setLogLevel("ERROR")
@@ -118,7 +130,9 @@ past = (
         (F.rand(3) < 0.1).alias("abroad"),
         F.rand(4).alias("chance"),
     )
-    .selectExpr("*", "cast(chance < 1 / (1 + exp(6 - amount / 80 - 3 * merchant_risk - 2 * int(abroad))) as double) as fraud")
+    .selectExpr(
+        "*", "cast(chance < 1 / (1 + exp(6 - amount / 80 - 3 * merchant_risk - 2 * int(abroad))) as double) as fraud"
+    )
     .selectExpr("log1p(amount) as log_amount", "merchant_risk", "double(abroad) as abroad", "fraud")
 )
 features = VectorAssembler(inputCols=["log_amount", "merchant_risk", "abroad"], outputCol="features")
@@ -143,7 +157,8 @@ SCORED = """
 def scores(amount: np.ndarray, merchant_risk: np.ndarray, abroad: np.ndarray) -> np.ndarray:
     """The model. Element by element, so that a score does not depend on the batch that it is in."""
     margin = INTERCEPT + WEIGHTS[0] * np.log1p(amount) + WEIGHTS[1] * merchant_risk + WEIGHTS[2] * abroad
-    return 1.0 / (1.0 + np.exp(-margin))
+    result: np.ndarray = 1.0 / (1.0 + np.exp(-margin))
+    return result
 
 
 def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -182,6 +197,8 @@ def start_service(seed: int) -> "tuple[subprocess.Popen[str], int, Path]":
     command = [sys.executable, str(HERE / "payments.py"), "--endpoint", ENDPOINT, "--seed", str(seed)]
     command += ["--payments", str(PAYMENTS), "--per-second", str(PER_SECOND), "--results", str(results)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # Whatever becomes of this script: the service does not outlive it.
+    atexit.register(process.kill)
     assert process.stdout is not None
     first = process.stdout.readline().split()
     if len(first) != 2 or first[0] != "port":
@@ -194,21 +211,23 @@ service, port, results_file = start_service(seed=int(time.time()))
 # %% [markdown]
 # ## The stream
 #
-# Five lines. `atomicBy` says which rows are one transaction.
+# `atomicBy` says which rows are one transaction: those that follow each other with one value.
 
 # %%
 events = spark.readStream.format("socket").option("host", "127.0.0.1").option("port", port).load()
 payments = events.select(F.from_json("value", EVENT).alias("event")).select("event.*")
 rows = payments.mapInArrow(score, SCORED).selectExpr(ROWS)
-query = (
-    rows.writeStream.format("forebay")
-    .option("endpoint", ENDPOINT)
-    .option("table", "fraud")
-    .option("atomicBy", "payment_id")
-    .option("checkpointLocation", f"{workplace.name}/checkpoint")
-    .trigger(processingTime="0 seconds")
-    .start()
-)
+if WRITE_BY == "foreach_batch":
+    # For Spark before 4, and to compare.
+    writer = rows.writeStream.foreachBatch(foreach_batch(endpoint=ENDPOINT, table="fraud", atomic_by="payment_id"))
+else:
+    writer = (
+        rows.writeStream.format("forebay")
+        .option("endpoint", ENDPOINT)
+        .option("table", "fraud")
+        .option("atomicBy", "payment_id")
+    )
+query = writer.option("checkpointLocation", f"{workplace.name}/checkpoint").trigger(processingTime="0 seconds").start()
 
 
 def wait_for(process: "subprocess.Popen[str]") -> None:
@@ -300,7 +319,9 @@ def phases(progress: Sequence[Any]) -> None:
     names = ("latestOffset", "walCommit", "queryPlanning", "addBatch", "commitOffsets", "triggerExecution")
     medians = {name: statistics.median(p["durationMs"].get(name, 0) for p in warm) for name in names}
     rows = statistics.median(p["numInputRows"] for p in warm)
-    print(f"a micro-batch has {rows:g} payments; median milliseconds: {', '.join(f'{n} {m:g}' for n, m in medians.items())}")
+    print(
+        f"a micro-batch has {rows:g} payments; median milliseconds: {', '.join(f'{n} {m:g}' for n, m in medians.items())}"
+    )
 
 
 figures("with Spark", found)

@@ -9,7 +9,7 @@ Whenever a score is found, the account's row is read, too. It was written in one
 this payment or of a later one of the account; if it is older, the transaction was seen by halves, and that is an error.
 
 Prints `port N` when it listens. `--results` gets a line of JSON for each payment. Exit code 1: a payment was not found in time, or
-was seen by halves.
+was seen by halves, or the scorer left before the last payment.
 
 Called by `fraud_scores.py`.
 """
@@ -86,13 +86,16 @@ def payments(count: int, accounts: int, seed: int) -> List[Payment]:
 class Service:
     """Makes payments and looks for their scores."""
 
-    def __init__(self, client: forebay.aio.AsyncClient, made: List[Payment], per_second: float, poll_every: float) -> None:
+    def __init__(
+        self, client: forebay.aio.AsyncClient, made: List[Payment], per_second: float, poll_every: float
+    ) -> None:
         self.client = client
         self.made = made
         self.per_second = per_second
         self.poll_every = poll_every
         self.waiting: Dict[str, Payment] = {}
         self.all_made = asyncio.Event()
+        self.scorer_left = False
         self.torn = 0
         self.polls = 0
 
@@ -101,6 +104,9 @@ class Service:
         began = time.monotonic()
         for number, payment in enumerate(self.made):
             await asyncio.sleep(max(0.0, began + number / self.per_second - time.monotonic()))
+            if scorer.is_closing():
+                self.scorer_left = True
+                return
             payment.happened_at = micros()
             scorer.write(payment.line())
             self.waiting[payment.payment_id] = payment
@@ -110,7 +116,7 @@ class Service:
     async def look(self, deadline: float) -> None:
         """Asks for the scores that are not there yet until all are, or until `deadline` seconds after the last payment."""
         last_made: Optional[float] = None
-        while not self.all_made.is_set() or self.waiting:
+        while (not self.all_made.is_set() or self.waiting) and not self.scorer_left:
             if self.all_made.is_set():
                 last_made = last_made or time.monotonic()
                 if time.monotonic() > last_made + deadline:
@@ -157,8 +163,13 @@ async def serve(arguments: argparse.Namespace) -> int:
         for payment in made:
             row = None if payment.row is None else {name: plain(value) for name, value in payment.row.items()}
             results.write(json.dumps({**vars(payment), "row": row}) + "\n")
+    if service.scorer_left:
+        print("service: the scorer has left before the last payment was made", file=sys.stderr)
+        return 1
     missing = sum(1 for payment in made if payment.found_at is None)
-    print(f"service: {len(made)} payments, {missing} without a score, {service.torn} seen by halves, {service.polls} polls")
+    print(
+        f"service: {len(made)} payments, {missing} without a score, {service.torn} seen by halves, {service.polls} polls"
+    )
     return 1 if missing or service.torn else 0
 
 
@@ -169,7 +180,9 @@ def main() -> int:
     parser.add_argument("--accounts", type=int, default=50)
     parser.add_argument("--per-second", type=float, default=50.0)
     parser.add_argument("--poll-every", type=float, default=0.002, help="seconds between two looks")
-    parser.add_argument("--deadline", type=float, default=60.0, help="seconds after the last payment in which all must be found")
+    parser.add_argument(
+        "--deadline", type=float, default=60.0, help="seconds after the last payment in which all must be found"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", required=True)
     return asyncio.run(serve(parser.parse_args()))

@@ -27,9 +27,18 @@ STOP_SECONDS = 40.0
 class Gateway:
     """One gateway process that can be stopped, killed and started again on the same ports, with the same data."""
 
-    def __init__(self, binary: Path, folder: Path, arguments: Optional[List[str]] = None) -> None:
+    def __init__(
+        self,
+        binary: Path,
+        folder: Path,
+        arguments: Optional[List[str]] = None,
+        *,
+        backend: Optional[List[str]] = None,
+    ) -> None:
+        """`backend` are the arguments that choose the store: the embedded one, in the folder, unless given."""
         self._binary = binary
         self._folder = folder
+        self._backend = ["--embedded", str(folder / "data")] if backend is None else backend
         self._arguments = [] if arguments is None else arguments
         self._port = _free_port()
         self._admin_port = _free_port()
@@ -55,7 +64,7 @@ class Gateway:
     def start(self) -> None:
         """Starts it and waits until it is ready."""
         assert self._process is None, "it is running"
-        command = [str(self._binary), "serve", "--embedded", str(self._folder / "data")]
+        command = [str(self._binary), "serve", *self._backend]
         command += ["--listen", self.target, "--admin", f"127.0.0.1:{self._admin_port}", "--drain-seconds", "5"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY_")}
         with self.log.open("ab") as log:
@@ -135,6 +144,45 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
         yield gateway
     finally:
         gateway.kill()
+
+
+@pytest.fixture
+def two_gateways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[List[Gateway]]:
+    """Two gateways over one store: the stub DynamoDB, which keeps its items in memory.
+
+    `FOREBAY_STUB_BIN` names it; without it, it is the example `stub_dynamodb` that was built beside the gateway.
+    """
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    stub = subprocess.Popen(
+        [str(_stub()), "--keep-items"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    )
+    gateways: List[Gateway] = []
+    try:
+        assert stub.stdout is not None
+        url = stub.stdout.readline().decode().strip()
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            gateways.append(Gateway(_binary(), tmp_path / name, backend=["--endpoint-url", url]))
+            gateways[-1].start()
+        yield gateways
+    finally:
+        for gateway in gateways:
+            gateway.kill()
+        stub.kill()
+        stub.wait()
+
+
+def _stub() -> Path:
+    named = os.environ.get("FOREBAY_STUB_BIN")
+    beside = _binary().parent
+    tried = [Path(named)] if named else [beside / "examples" / "stub_dynamodb", beside / "stub_dynamodb"]
+    found = [path for path in tried if shutil.which(str(path))]
+    assert found, (
+        f"{tried[0]} is no program: build it (cargo build --release --example stub_dynamodb) or name one in FOREBAY_STUB_BIN"
+    )
+    return found[0].resolve()
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def commands_and_output(text: str) -> Tuple[List[str], List[str]]:
 
 
 def missing_line(shown: List[str], printed: List[str]) -> Optional[str]:
-    """The first line that a document shows and that was not printed, after the lines that it shows before it; or None."""
+    """The first line that a document shows and that was not printed after those that it shows before it; or None."""
     at = 0
     anything = True
     for line in shown:

@@ -160,3 +160,21 @@ async def test_times_come_back_with_their_zone(client: aio.AsyncClient) -> None:
     await client.write("aio-times", {"id": 1, "at": moment})
     found = (await client.get("aio-times", 1))["at"]
     assert found == moment and found.tzinfo is not None
+
+
+async def test_many_rows_are_a_session(client: aio.AsyncClient) -> None:
+    table = await readings(client, "aio-session")
+    rows = ({"id": "s", "day": date(2024, 1, 1) + timedelta(at), "hr": at if at != 1100 else 2**40} for at in range(1500))
+    with pytest.raises(forebay.RowsRejected, match="1 of 1500 rows were not written") as caught:
+        await client.write(table, rows)
+    assert [(outcome.row, outcome.reason) for outcome in caught.value.outcomes] == [(1100, "OUT_OF_RANGE")]
+    assert len([row async for row in client.get_range(table, "s")]) == 1499
+
+
+async def test_a_writer_writes_what_it_is_sent(client: aio.AsyncClient) -> None:
+    table = await readings(client, "aio-writer")
+    async with client.writer(table) as writer:
+        for at in range(5):
+            await writer.send([{"id": "w", "day": date(2024, 1, 1) + timedelta(at), "hr": at}])
+    assert writer.receipt.committed_rows == 5
+    assert [row["hr"] async for row in client.get_range(table, "w")] == list(range(5))

@@ -276,7 +276,6 @@ def test_tls_reaches_a_gateway_whose_authority_is_trusted(secure: Gateway, certi
     [
         ({"ca": None}, "its certificate is of an authority that is not trusted here"),
         ({"server_name": "other.test"}, "its certificate is for another name"),
-        ({"client_cert": "client.pem", "client_key": "server.key"}, "do not belong together"),
         ({"plain": True}, "where it speaks TLS, the endpoint begins with https://"),
     ],
 )
@@ -284,7 +283,6 @@ def test_ends_that_do_not_agree_on_a_connection_say_so_at_once(
     secure: Gateway, certificates: Path, change: dict[str, Any], expected: str
 ) -> None:
     options: dict[str, Any] = {"ca": certificates / "ca.pem", **change}
-    options.update({name: certificates / str(options[name]) for name in ("client_cert", "client_key") if name in options})
     endpoint = secure.endpoint if options.pop("plain", False) else secure.endpoint.replace("http:", "https:")
     if endpoint.startswith("http:"):
         options = {}
@@ -296,6 +294,11 @@ def test_ends_that_do_not_agree_on_a_connection_say_so_at_once(
         if not endpoint.startswith("http:"):
             assert caught.value.reason == "TLS"
             assert time.monotonic() - started < 3, "another attempt would not help"
+
+
+def test_a_key_of_another_certificate_is_found_before_the_first_call(certificates: Path) -> None:
+    with pytest.raises(ValueError, match="server.key: not the private key of the certificate in .*client.pem"):
+        forebay.connect("https://127.0.0.1:1", client_cert=certificates / "client.pem", client_key=certificates / "server.key")
 
 
 def test_tls_to_a_gateway_that_speaks_none_says_so(gateway: Gateway, certificates: Path) -> None:

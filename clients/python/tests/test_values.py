@@ -176,6 +176,27 @@ def test_structs_come_as_dicts_dataclasses_named_tuples_and_sequences() -> None:
     assert decoder(data_type)(encode(data_type, {"b": "x"})) == {"a": None, "b": "x"}
 
 
+def test_long_arrays_are_what_short_ones_are() -> None:
+    for data_type, values in (
+        (FLOAT, [0.5, 0.0, -0.25]),
+        (FLOAT, [0.5, 1e39]),
+        (FLOAT, [0.5, None, 1]),
+        (DOUBLE, [0.5, math.inf, -0.0]),
+        (DOUBLE, [1, 2.5]),
+        (INT, [2**63 - 1, 0, -(2**63)]),
+        (INT, [1, 2**63]),
+        (LONG, [1, None]),
+        (STRING, ["", "x", None]),
+    ):
+        one_by_one = [encode(data_type, value) for value in values]
+        together = encode(array(data_type), values)
+        assert list(together.list_value.values) == one_by_one
+        assert same(decoder(array(data_type))(together), [decoder(data_type)(value) for value in one_by_one])
+        assert [type(value) for value in decoder(array(data_type))(together)] == [type(natural(value)) for value in one_by_one]
+    assert str(refused(array(INT), [1, True])) == "column[1]: expected an int for INT; found bool"
+    assert math.isnan(decoder(array(FLOAT))(encode(array(FLOAT), [1.0, math.nan]))[1])
+
+
 def test_sets_and_arrays_of_tuples_are_arrays() -> None:
     assert sorted(decoder(array(INT))(encode(array(INT), {3, 1, 2}))) == [1, 2, 3]
     assert decoder(array(array(INT)))(encode(array(array(INT)), ((1, 2), ()))) == [[1, 2], []]

@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import random
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -22,8 +23,8 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import grpc
 import grpc.aio
 
-from .options import ConnectOptions, check_token
 from ._version import __version__
+from .options import ConnectOptions, check_token
 
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 KEEPALIVE_INTERVAL_SECONDS = 20.0
@@ -106,6 +107,11 @@ def _credentials(options: ConnectOptions) -> Optional[grpc.ChannelCredentials]:
         key = _pem(str(options.client_key), b"PRIVATE KEY", "no private key")
         if b"ENCRYPTED" in key:
             raise ValueError(f"{options.client_key}: the private key is encrypted; expected an unencrypted one, as PEM")
+        try:
+            # gRPC itself would say so at the first call, or, in older versions, never.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(options.client_cert, options.client_key)
+        except ssl.SSLError as error:
+            raise ValueError(f"{options.client_key}: not the private key of the certificate in {options.client_cert}") from error
     return grpc.ssl_channel_credentials(ca, key, cert)
 
 

@@ -15,18 +15,17 @@ import enum
 from typing import Optional
 
 from . import _wire
+from ._retry import backoff
 from ._session import Part, Session, Violation
 from ._status import is_transient
 from .errors import CallError, PermissionDenied, Unauthenticated, Unavailable
 from .results import Receipt
 from .v1 import ingest_pb2
 
-# Like the gateway's other clients: 100 ms, doubled up to 10 s.
-BACKOFF_BASE_SECONDS = 0.1
-BACKOFF_MAX_SECONDS = 10.0
 OPEN_TIMEOUT_SECONDS = 30.0
-"""How long a gateway may take to answer Open, and the status to come after Finished."""
+"""How long a gateway may take to answer Open."""
 TRAILER_TIMEOUT_SECONDS = 5.0
+"""How long the status may take after Finished."""
 
 
 class End(enum.Enum):
@@ -66,6 +65,7 @@ class Exchange:
         self._flush_sent = False
         self._finish_sent = False
         self._finished_came = False
+        self._was_of_use = False
 
     # The caller's side.
 
@@ -107,7 +107,7 @@ class Exchange:
         self.session.begin_call()
         self.session.set_window(opened.window)
         self.drain_until = None
-        self._flush_sent = self._finish_sent = self._finished_came = False
+        self._flush_sent = self._finish_sent = self._finished_came = self._was_of_use = False
         if self.session.is_empty:
             self._went_forward()
 
@@ -165,9 +165,10 @@ class Exchange:
         elif kind == "finished":
             if not self._finish_sent:
                 raise Violation("Finished came without Finish")
-            self.session.on_finished(response.finished, now)
+            # A gateway that drains every call at once answers with Finished, too: that is no progress.
+            if self.session.on_finished(response.finished, now):
+                self._went_forward()
             self._finished_came = True
-            self._went_forward()
         elif kind == "opened":
             raise Violation("Opened came twice")
         else:
@@ -186,12 +187,14 @@ class Exchange:
     def _went_forward(self) -> None:
         self._trouble_since = None
         self._attempts = 0
+        self._was_of_use = True
 
     def on_end(self, error: Optional[CallError]) -> End:
         """The call is over, with an error or without. Raises what ends the session."""
+        self.last_error = None
         if self._finished_came:
             # Everything is acked: a connection that breaks now takes nothing with it.
-            if error is not None and not is_transient(error):
+            if error is not None and not _passes(error):
                 raise error
             if self.session.is_empty and self.drain_until is None and self.barrier is not None and self.barrier.finish:
                 self._reach(self.barrier)
@@ -203,7 +206,7 @@ class Exchange:
         if self.drain_until is not None and isinstance(error, (Unauthenticated, PermissionDenied)):
             # It had said that the credential ends. Whether there is a better one is seen when the next call is opened.
             return End.DRAINED
-        if not is_transient(error):
+        if not _passes(error):
             raise error
         self.last_error = error
         return End.BROKEN
@@ -214,22 +217,26 @@ class Exchange:
 
     @property
     def drained_without_use(self) -> bool:
-        """Whether the call that ended took nothing though there was something: a gateway that drains whatever call it gets must not
-        be called in a tight loop."""
-        return self.session.call_counts[0] == 0 and not self.session.is_empty
+        """Whether nothing of the call that ended became final though there is something: a gateway that drains whatever call it gets
+        must not be called in a tight loop, nor for ever."""
+        return not self._was_of_use and not self.session.is_empty
 
     def pause(self, now: float, chance: float) -> float:
-        """Seconds to wait after a failure, `chance` being in 0..1. Raises the last error where patience is over."""
+        """Seconds to wait after a call that came to nothing, `chance` being in 0..1. Raises why, where patience is over."""
         error = self.last_error or Unavailable("UNAVAILABLE", "the gateway takes no new calls")
         since = now if self._trouble_since is None else self._trouble_since
-        full = min(BACKOFF_BASE_SECONDS * 2.0 ** min(self._attempts, 16), BACKOFF_MAX_SECONDS)
-        pause = max(full * (0.5 + 0.5 * chance), error.retry_after or 0.0)
+        pause = backoff(self._attempts, chance, error.retry_after)
         patience = self._retry_for if self.opened is not None else self._open_for
         if now + pause - since > patience:
             raise _gave_up(error, now - since)
         self._trouble_since = since
         self._attempts += 1
         return pause
+
+
+def _passes(error: CallError) -> bool:
+    """Whether another call may do. A deadline is none of ours: without the gateway's own reason it is what a proxy makes of a long call."""
+    return is_transient(error) or (error.code == "DEADLINE_EXCEEDED" and not error.reason)
 
 
 def _gave_up(error: CallError, after: float) -> CallError:

@@ -44,7 +44,7 @@ class NotALiteral(ValueError):
 
 
 def from_text(text: str, data_type: pb.DataType) -> Any:
-    """A text (a cell, a key) as a value of the type. Arrays, maps, structs and variants have no such form: `NotALiteral`."""
+    """A text (a cell, a key) as a value of the type. Arrays, maps, structs and variants have no such form."""
     kind = data_type.WhichOneof("type")
     if kind in ("char_length", "varchar_length"):
         return text

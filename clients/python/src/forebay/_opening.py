@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 from ._payload import COMPRESSIONS, ArrowSlicer, RowSlicer, SliceLimits, arrow_batches, as_rows, is_arrow_data
-from ._schema import row_encoder
+from ._schema import RowEncoder, row_encoder
 from ._wire import Payload
 from .v1 import ingest_pb2, table_pb2, types_pb2
 
@@ -121,6 +122,25 @@ class Opening:
         return SliceLimits(min(target, max_bytes), max_bytes, limits.max_batch_rows or 100_000)
 
 
+class _Operations:
+    """Rows that say themselves what they do: one that merges has all columns, because nobody has said that the others should go."""
+
+    def __init__(self, encoder: RowEncoder, op_column: str) -> None:
+        self._encoder = encoder
+        self._op_column = op_column
+
+    def encode(self, row: Any, out: types_pb2.Row, where: str = "") -> None:
+        names = self._encoder.names
+        if isinstance(row, Mapping) and len(row) < len(names):
+            operation = row.get(self._op_column)
+            if isinstance(operation, str) and operation.lower() == "merge":
+                missing = next(name for name in names if name not in row)
+                raise ValueError(
+                    f"{where}{missing}: missing; a merge leaves alone only what no row of the session carries, and None removes"
+                )
+        self._encoder.encode(row, out, where)
+
+
 class Form:
     """The form of a session's batches, which the first data decides: columns of rows or an Arrow schema."""
 
@@ -160,7 +180,22 @@ class Form:
         message = ingest_pb2.Open()
         message.CopyFrom(opening.open)
         message.columns.CopyFrom(types_pb2.Schema(fields=encoder.fields))
-        return cls(message, RowSlicer(encoder))
+        return cls(message, RowSlicer(_Operations(encoder, op_column) if op_column else encoder))
+
+    @classmethod
+    def of_first(cls, opening: Opening, table: Optional[table_pb2.Table], data: Any) -> Tuple[Optional[Form], Any]:
+        """The form that the first data of a session choose, and the data, whose first row may have been looked at; no form where there
+        are no rows. `table` may be None for Arrow data alone."""
+        if is_arrow_data(data):
+            schema, batches = arrow_batches(data)
+            import pyarrow as pa
+
+            return cls.of_arrow(opening, schema), pa.RecordBatchReader.from_batches(schema, batches)
+        rows = iter(as_rows(data))
+        for first in rows:
+            assert table is not None, "rows have the table's types"
+            return cls.of_rows(opening, table, first), chain((first,), rows)
+        return None, ()
 
     @property
     def arrow(self) -> bool:
@@ -172,7 +207,7 @@ class Form:
         if isinstance(self._slicer, ArrowSlicer):
             if not is_arrow_data(data):
                 raise TypeError(f"this session sends Arrow batches; found {type(data).__name__}")
-            return self._slicer.slices(arrow_batches(data)[1], limits, atomic=atomic)
+            return self._slicer.slices(arrow_batches(data, self._slicer.schema)[1], limits, atomic=atomic)
         if is_arrow_data(data):
             raise TypeError("this session sends rows; expected a dict or an iterable of dicts")
         return self._slicer.slices(as_rows(data), limits, atomic=atomic)

@@ -7,9 +7,8 @@ costs per batch, not per row. Callers: `writer`, `aio_writer`, `client`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Mapping, Optional, Protocol, Tuple
 
-from ._schema import RowEncoder
 from ._wire import Payload, row_of_batch
 from .v1 import types_pb2
 
@@ -39,8 +38,12 @@ def is_arrow_data(data: Any) -> bool:
     return module in ("pyarrow", "pandas") or hasattr(data, "__arrow_c_stream__")
 
 
-def arrow_batches(data: Any) -> Tuple[pyarrow.Schema, Iterator[pyarrow.RecordBatch]]:
-    """The schema and the record batches of columns. Raises `TypeError` for what has none."""
+def arrow_batches(
+    data: Any, schema: Optional[pyarrow.Schema] = None
+) -> Tuple[pyarrow.Schema, Iterator[pyarrow.RecordBatch]]:
+    """The schema and the record batches of columns. `schema` is the session's, where it has one: what pandas has becomes its types.
+
+    Raises `TypeError` for what has no columns, `ValueError` for a DataFrame that Arrow cannot have."""
     import pyarrow as pa
 
     if isinstance(data, pa.RecordBatch):
@@ -52,12 +55,33 @@ def arrow_batches(data: Any) -> Tuple[pyarrow.Schema, Iterator[pyarrow.RecordBat
     if type(data).__module__.partition(".")[0] == "pandas":
         if not hasattr(data, "columns"):
             raise TypeError(f"expected a DataFrame; found a {type(data).__name__}")
-        table = pa.Table.from_pandas(data, preserve_index=False)
+        table = _of_pandas(data, schema)
         return table.schema, iter(table.to_batches())
     if hasattr(data, "__arrow_c_stream__") and hasattr(pa.RecordBatchReader, "from_stream"):
         reader = pa.RecordBatchReader.from_stream(data)
         return reader.schema, iter(reader)
     raise TypeError(f"expected a pyarrow RecordBatch, Table or RecordBatchReader; found {type(data).__name__}")
+
+
+def _of_pandas(frame: Any, schema: Optional[pyarrow.Schema]) -> pyarrow.Table:
+    import pyarrow as pa
+
+    found = list(frame.columns)
+    for name in found:
+        if not isinstance(name, str):
+            raise ValueError(f"the DataFrame has a column named {name!r}; expected text")
+    if schema is not None and found != schema.names:
+        raise ValueError(f"the DataFrame has the columns {', '.join(found)}; the session has {', '.join(schema.names)}")
+    columns = []
+    for at, name in enumerate(found):
+        wanted = None if schema is None else schema.field(name).type
+        try:
+            columns.append(pa.Array.from_pandas(frame.iloc[:, at], type=wanted))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            # Arrow's own sentence shows the value.
+            expected = "expected values of one type that Arrow has" if wanted is None else f"the session has {wanted}"
+            raise ValueError(f"column {name}: the DataFrame has a value of another type; {expected}") from None
+    return pa.table(columns, names=found) if schema is None else pa.table(columns, schema=schema)
 
 
 def as_rows(data: Any) -> Iterable[Any]:
@@ -69,10 +93,17 @@ def as_rows(data: Any) -> Iterable[Any]:
     return data
 
 
+class Encodes(Protocol):
+    """What rows are encoded by: `_schema.RowEncoder`."""
+
+    def encode(self, row: Any, out: types_pb2.Row, where: str = "") -> None:
+        """Fills `out`. Raises `TypeError` or `ValueError` that begins with `where`."""
+
+
 class RowSlicer:
     """Dicts or sequences as RowBatches."""
 
-    def __init__(self, encoder: RowEncoder) -> None:
+    def __init__(self, encoder: Encodes) -> None:
         self._encoder = encoder
 
     def slices(self, rows: Iterable[Any], limits: SliceLimits, *, atomic: bool = False) -> Iterator[Payload]:
@@ -122,21 +153,20 @@ class ArrowSlicer:
         if atomic:
             yield from self._atomic(list(batches), limits)
             return
-        for batch in batches:
-            if batch.num_rows:
-                yield from self._cut(self._of_session(batch), limits)
+        for batch in _gathered((self._of_session(batch) for batch in batches), limits):
+            yield from self._cut(batch, limits)
 
     def _atomic(self, batches: List[pyarrow.RecordBatch], limits: SliceLimits) -> Iterator[Payload]:
-        import pyarrow as pa
-
-        table = pa.Table.from_batches([self._of_session(batch) for batch in batches], self.schema).combine_chunks()
-        if table.num_rows > ATOMIC_MAX_ROWS:
+        batches = [self._of_session(batch) for batch in batches if batch.num_rows]
+        if not batches:
+            return
+        if sum(batch.num_rows for batch in batches) > ATOMIC_MAX_ROWS:
             raise _too_large_for_atomic()
-        for batch in table.to_batches():
-            payload = Payload.of_arrow(self._messages(batch), batch.num_rows, atomic=True)
-            if payload.body_bytes > limits.max_bytes - _ENVELOPE_BYTES:
-                raise _too_large_for_atomic()
-            yield payload
+        batch = _joined(batches)
+        payload = Payload.of_arrow(self._messages(batch), batch.num_rows, atomic=True)
+        if payload.body_bytes > limits.max_bytes - _ENVELOPE_BYTES:
+            raise _too_large_for_atomic()
+        yield payload
 
     def _of_session(self, batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
         import pyarrow as pa
@@ -171,12 +201,27 @@ class ArrowSlicer:
         yield from self._encode(batch.slice(0, half), limits)
         yield from self._encode(batch.slice(half), limits)
 
+    def _with_small_dictionaries(self, batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
+        """The same, where a slice of few rows would carry a dictionary of many: with the values alone that it uses."""
+        import pyarrow as pa
+
+        columns = []
+        for column in batch.columns:
+            if pa.types.is_dictionary(column.type) and len(column.dictionary) > len(column):
+                used = column.dictionary_decode().dictionary_encode()
+                column = pa.DictionaryArray.from_arrays(
+                    used.indices.cast(column.type.index_type), used.dictionary, ordered=column.type.ordered
+                )
+            columns.append(column)
+        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
     def _messages(self, batch: pyarrow.RecordBatch) -> List[Any]:
         """The encapsulated messages after the schema's: dictionaries, then the record batch."""
         import pyarrow as pa
 
         if self._plain:
             return [batch.serialize()]
+        batch = self._with_small_dictionaries(batch)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self.schema, options=self._options) as stream:
             stream.write_batch(batch)
@@ -185,6 +230,32 @@ class ArrowSlicer:
         if stream_bytes[:head] != self.schema_message:
             raise RuntimeError("pyarrow wrote another schema message into the stream than alone")
         return [stream_bytes[head : len(stream_bytes) - _END_OF_STREAM_BYTES]]
+
+
+def _gathered(batches: Iterable[pyarrow.RecordBatch], limits: SliceLimits) -> Iterator[pyarrow.RecordBatch]:
+    """The same rows in batches that are worth a message: small ones in a row become one."""
+    kept: List[pyarrow.RecordBatch] = []
+    size = rows = 0
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        if kept and (size + batch.nbytes > limits.target_bytes or rows + batch.num_rows > limits.max_rows):
+            yield _joined(kept)
+            kept, size, rows = [], 0, 0
+        kept.append(batch)
+        size += batch.nbytes
+        rows += batch.num_rows
+    if kept:
+        yield _joined(kept)
+
+
+def _joined(batches: List[pyarrow.RecordBatch]) -> pyarrow.RecordBatch:
+    import pyarrow as pa
+
+    if len(batches) == 1:
+        return batches[0]
+    table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+    return pa.RecordBatch.from_arrays([column.chunk(0) for column in table.columns], schema=table.schema)
 
 
 def _has_dictionary(data_type: pyarrow.DataType) -> bool:

@@ -113,15 +113,16 @@ def _details_bytes(error: BaseException) -> bytes:
 
 
 # What gRPC says of a handshake, and what that means for people. A wrong guess changes one sentence, and whether it is tried again.
+_OTHER_NAME = "its certificate is for another name than the endpoint's host or `server_name`"
 _DISAGREEMENTS = (
     (
         "CERTIFICATE_VERIFY_FAILED",
         "its certificate is of an authority that is not trusted here, or is not valid now; expected one of the platform's, or that `ca`"
         " names",
     ),
-    ("Hostname Verification Check failed", "its certificate is for another name than the endpoint's host or `server_name`"),
+    ("Hostname Verification Check failed", _OTHER_NAME),
+    ("is not in peer certificate", _OTHER_NAME),
     ("WRONG_VERSION_NUMBER", "it does not speak TLS; the endpoint of a gateway without begins with http://"),
-    ("Failed to create security handshaker", "the client certificate and its key do not belong together"),
     ("CERTIFICATE_REQUIRED", "it asks for a client certificate"),
     ("TSI_DATA_CORRUPTED", "it asks for a client certificate, or does not take the one it was shown"),
 )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, AsyncIterator, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import grpc
 
@@ -24,15 +24,15 @@ from ._reading import Decoders, ManyRead, RangeRead, column_names, consistency, 
 from ._retry import Attempts
 from ._schema import KeyEncoder, KnownTables
 from ._status import call_error
+from .aio_writer import AsyncWriter
 from .client import TABLE_CHANGE_TIMEOUT_SECONDS, Key, attempts_of
 from .errors import CallError, DeadlineExceeded, InvalidRequest, NotFound, PermissionDenied, RateLimited, Unavailable
 from .options import ConnectOptions, PathLike
-from .results import Receipt, RowResult, WriteResult
+from .results import Outcome, Receipt, RowResult, WriteResult
 from .v1 import read_pb2, table_pb2
 from .v1.ingest_pb2_grpc import IngestServiceStub
 from .v1.read_pb2_grpc import ReadServiceStub
 from .v1.table_pb2_grpc import TableServiceStub
-from .writer import Writer
 
 
 def connect(
@@ -234,16 +234,61 @@ class AsyncClient:
         if request is not None:
             answer = await self._unary(self._ingest.WriteRows, request, attempts)
             return _writing.settle(_writing.result(answer), rejects)
+        async with self.writer(table, mode=mode, **options) as writer:
+            await writer.send(data, atomic=atomic)
+            receipt = await writer.finish()
+        return _writing.settle(WriteResult(receipt, tuple(writer.outcomes)), rejects)
 
-        def session() -> WriteResult:
-            with Writer(self.options, table, mode=mode, **options) as writer:
-                writer.send(data, atomic=atomic)
-                receipt = writer.finish()
-            return WriteResult(receipt, tuple(writer.outcomes))
+    def writer(
+        self,
+        table: str,
+        *,
+        mode: Optional[str] = None,
+        op_column: Optional[str] = None,
+        columns: Optional[Sequence[str]] = None,
+        arrow_schema: Any = None,
+        spark_schema_json: Optional[str] = None,
+        producer_id: Optional[str] = None,
+        epoch: Optional[int] = None,
+        on_missing: Optional[str] = None,
+        row_deadline: Optional[float] = None,
+        priority: Optional[str] = None,
+        merge_schema: bool = False,
+        store_assignment: Optional[str] = None,
+        validate_only: bool = False,
+        batch_bytes: Optional[int] = None,
+        compression: Optional[str] = None,
+        retry_for: float = 300.0,
+        resend: bool = True,
+        on_outcome: Optional[Callable[[Outcome], None]] = None,
+    ) -> AsyncWriter:
+        """Opens a session that writes rows to one table, over a connection of its own: as `forebay.Client.writer`.
 
-        # In a thread: encoding many rows would keep the loop from everything else.
-        written = await asyncio.get_running_loop().run_in_executor(None, session)
-        return _writing.settle(written, rejects)
+            async with client.writer("card_features") as writer:
+                await writer.send(rows)
+        """
+        return AsyncWriter(
+            self.options,
+            table,
+            mode=mode,
+            op_column=op_column,
+            columns=columns,
+            arrow_schema=arrow_schema,
+            spark_schema_json=spark_schema_json,
+            producer_id=producer_id,
+            epoch=epoch,
+            on_missing=on_missing,
+            row_deadline=row_deadline,
+            priority=priority,
+            merge_schema=merge_schema,
+            store_assignment=store_assignment,
+            validate_only=validate_only,
+            batch_bytes=batch_bytes,
+            compression=compression,
+            retry_for=retry_for,
+            resend=resend,
+            on_outcome=on_outcome,
+        )
 
     # Tables.
 

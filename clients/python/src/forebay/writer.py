@@ -7,10 +7,10 @@ decided by `_exchange`, under one lock. Callers: `Client.writer`, and the Spark 
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional, Type
 
 import grpc
@@ -18,11 +18,13 @@ import grpc
 from ._channel import open_channel
 from ._exchange import OPEN_TIMEOUT_SECONDS, TRAILER_TIMEOUT_SECONDS, Barrier, End, Exchange
 from ._opening import Form, Opening
-from ._payload import arrow_batches, as_rows, is_arrow_data
+from ._outcomes import Outcomes
+from ._reading import broken_protocol
+from ._retry import Attempts
 from ._session import Part, Session, Violation
 from ._status import call_error
 from ._wire import Payload, open_request
-from .errors import CallError, ForebayError, SessionClosed
+from .errors import CallError, SessionClosed, Unavailable
 from .options import ConnectOptions
 from .results import Outcome, Receipt
 from .v1 import ingest_pb2, table_pb2, types_pb2
@@ -31,9 +33,8 @@ from .v1.table_pb2_grpc import TableServiceStub
 if TYPE_CHECKING:
     from types import TracebackType
 
-MAX_KEPT_OUTCOMES = 10_000
 OPEN_FOR_SECONDS = 10.0
-_WRITE = "/forebay.v1.IngestService/Write"
+WRITE_METHOD = "/forebay.v1.IngestService/Write"
 _log = logging.getLogger("forebay")
 
 
@@ -70,11 +71,10 @@ class Writer:
         self._options = options
         self._retry_for = retry_for
         self._open_for = open_for
-        self._on_outcome = on_outcome
-        self._outcomes: List[Outcome] = []
-        self._dropped_outcomes = 0
+        self._outcomes = Outcomes(on_outcome)
+        self._pid = os.getpid()
         self._changed = threading.Condition()
-        session = Session(retry_for if resend else 0.0, self._tell)
+        session = Session(retry_for if resend else 0.0, self._outcomes.tell)
         self._exchange = Exchange(session, open_for, retry_for)
         self._form: Optional[Form] = None
         self._thread: Optional[threading.Thread] = None
@@ -113,13 +113,13 @@ class Writer:
     def outcomes(self) -> List[Outcome]:
         """The outcomes so far, in the order in which they became final; without `on_outcome`, and at most 10,000."""
         with self._changed:
-            return list(self._outcomes)
+            return list(self._outcomes.kept)
 
     @property
     def dropped_outcomes(self) -> int:
         """How many outcomes were not kept; the receipt counts them all."""
         with self._changed:
-            return self._dropped_outcomes
+            return self._outcomes.dropped
 
     def send(self, data: Any, *, atomic: bool = False) -> int:
         """Takes a dict, an iterable of dicts or sequences, a pandas DataFrame, or a pyarrow RecordBatch, Table or RecordBatchReader.
@@ -130,9 +130,11 @@ class Writer:
         Raises `TypeError` or `ValueError` for rows that cannot be sent, naming row and column; the rows before it are sent.
         """
         self._check_open()
-        data = self._choose_form(data)
-        if data is None:
-            return self._next_batch()
+        if self._form is None:
+            form, data = Form.of_first(self._opening, self._table, data)
+            if form is None:
+                return self._next_batch()
+            self._start(form)
         assert self._form is not None, "the form was chosen"
         self._wait_until_open()
         batch = self._next_batch()
@@ -146,9 +148,11 @@ class Writer:
 
     def finish(self) -> Receipt:
         """Waits until every row has a final outcome, and ends the session."""
-        receipt = self._reach(finish=True)
-        self._close("it was finished")
-        return receipt
+        try:
+            return self._reach(finish=True)
+        finally:
+            # Interrupted or failed, it is an abort.
+            self._close("it was finished")
 
     def abort(self) -> None:
         """Ends the session without Finish: rows that are not acked may or may not be written. Does nothing after `finish`."""
@@ -164,10 +168,7 @@ class Writer:
         trace: Optional[TracebackType],
     ) -> None:
         if error is None and self._closed is None:
-            try:
-                self.finish()
-            finally:
-                self.abort()
+            self.finish()
         else:
             self.abort()
 
@@ -177,7 +178,15 @@ class Writer:
         self._last_batch += 1
         return self._last_batch
 
+    def _check_caller(self) -> None:
+        if os.getpid() != self._pid:
+            # Its threads and its connection are the other process's.
+            raise RuntimeError("this writer was made before the process was forked; make it after the fork")
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("on_outcome must not use its writer: it would wait for itself")
+
     def _check_open(self) -> None:
+        self._check_caller()
         with self._changed:
             self._raise_if_over()
 
@@ -188,33 +197,19 @@ class Writer:
             raise SessionClosed(f"the writer takes nothing more: {self._closed}")
 
     def _get_table(self) -> table_pb2.Table:
-        request = table_pb2.GetTableRequest(name=self._opening.open.table)
         get: Any = TableServiceStub(self._channel).GetTable
-        try:
-            # Waits for a gateway that is not there yet as long as opening a session would.
-            answer = get(request, timeout=max(self._open_for, 1.0), wait_for_ready=True)
-        except grpc.RpcError as error:
-            raise call_error(error) from None
-        found: table_pb2.Table = answer.table
-        return found
-
-    def _choose_form(self, data: Any) -> Any:
-        """Data to send; None where there are no rows. The first data choose the session's form."""
-        if self._form is not None:
-            return data
-        if is_arrow_data(data):
-            schema, batches = arrow_batches(data)
-            import pyarrow as pa
-
-            self._start(Form.of_arrow(self._opening, schema))
-            return pa.RecordBatchReader.from_batches(schema, batches)
-        rows = iter(as_rows(data))
-        first = next(rows, None)
-        if first is None:
-            return None
-        assert self._table is not None, "without an Arrow schema the table was asked for"
-        self._start(Form.of_rows(self._opening, self._table, first))
-        return chain((first,), rows)
+        attempts = Attempts(time.monotonic(), self._options.timeout, self._open_for)
+        request = table_pb2.GetTableRequest(name=self._opening.open.table)
+        while True:
+            try:
+                found: table_pb2.Table = get(request, timeout=attempts.left(time.monotonic())).table
+                return found
+            except grpc.RpcError as error:
+                failed = call_error(error)
+            pause = attempts.pause(failed, time.monotonic(), random.random())
+            if pause is None:
+                raise failed
+            time.sleep(pause)
 
     def _start(self, form: Form) -> None:
         self._form = form
@@ -232,16 +227,22 @@ class Writer:
         """Hands parts over one behind, so that the last one is known as such, also where making the next one fails."""
         first_row = 0
         waiting: Optional[Part] = None
-        try:
-            for payload in payloads:
-                if waiting is not None:
-                    self._accept(waiting)
-                waiting = Part(batch, first_row, payload, ends_batch=False)
-                first_row += payload.rows
-        finally:
+        failure: Optional[Exception] = None
+        while True:
+            payload: Optional[Payload] = None
+            try:
+                payload = next(payloads, None)
+            except Exception as error:  # noqa: BLE001 - raised below, when the batch has its end
+                failure = error
             if waiting is not None:
-                waiting.ends_batch = True
+                waiting.ends_batch = payload is None
                 self._accept(waiting)
+            if payload is None:
+                break
+            waiting = Part(batch, first_row, payload, ends_batch=False)
+            first_row += payload.rows
+        if failure is not None:
+            raise failure
 
     def _accept(self, part: Part) -> None:
         with self._changed:
@@ -253,6 +254,7 @@ class Writer:
             self._changed.notify_all()
 
     def _reach(self, *, finish: bool) -> Receipt:
+        self._check_caller()
         with self._changed:
             self._raise_if_over()
             if self._thread is None:
@@ -266,6 +268,9 @@ class Writer:
             return barrier.receipt
 
     def _close(self, why: str) -> None:
+        if os.getpid() != self._pid:
+            # What there is to end is the other process's.
+            return
         with self._changed:
             if self._closed is None:
                 self._closed = why
@@ -279,14 +284,6 @@ class Writer:
             thread.join()
         self._channel.close()
 
-    def _tell(self, outcome: Outcome) -> None:
-        if self._on_outcome is not None:
-            self._on_outcome(outcome)
-        elif len(self._outcomes) < MAX_KEPT_OUTCOMES:
-            self._outcomes.append(outcome)
-        else:
-            self._dropped_outcomes += 1
-
     # The writer's own thread.
 
     def _run(self) -> None:
@@ -297,7 +294,7 @@ class Writer:
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, Violation):
-            error = ForebayError(f"the gateway broke the protocol: {error}")
+            error = broken_protocol(str(error))
         with self._changed:
             if self._failure is None:
                 self._failure = error
@@ -337,7 +334,7 @@ class Writer:
 
     def _one_call(self) -> End:
         token = object()
-        write: Any = self._channel.stream_stream(_WRITE, None, ingest_pb2.WriteResponse.FromString)
+        write: Any = self._channel.stream_stream(WRITE_METHOD, None, ingest_pb2.WriteResponse.FromString)
         with self._changed:
             if self._closed is not None:
                 return End.DRAINED
@@ -366,6 +363,8 @@ class Writer:
         with self._changed:
             if self._closed is not None or self._failure is not None:
                 return End.DRAINED
+            if watchdog.fired and not self._call_open:
+                error = Unavailable("UNAVAILABLE", f"no answer to Open within {OPEN_TIMEOUT_SECONDS:.0f} s")
             if self._exchange.drain_passed(time.monotonic()) and self._call_open:
                 return End.DRAINED
             end = self._exchange.on_end(error)
@@ -429,13 +428,18 @@ class _Watchdog:
     def __init__(self, call: Any) -> None:
         self._call = call
         self._timer: Optional[threading.Timer] = None
+        self.fired = False
 
     def cancel_after(self, seconds: float) -> None:
         """From now on; what was set before is forgotten."""
         self.stop()
-        self._timer = threading.Timer(seconds, self._call.cancel)
+        self._timer = threading.Timer(seconds, self._fire)
         self._timer.daemon = True
         self._timer.start()
+
+    def _fire(self) -> None:
+        self.fired = True
+        self._call.cancel()
 
     def stop(self) -> None:
         """Lets the call go on."""

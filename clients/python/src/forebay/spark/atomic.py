@@ -1,9 +1,10 @@
 """Rows that belong together: adjacent rows with one value in the `atomicBy` column become one DynamoDB transaction.
 
-Invariants: the rows' order stays; a group goes on over the ends of Arrow batches; a row that is alone needs no transaction (it is
-atomic by itself, at half the price) and travels with its neighbours; a null belongs to nothing. A group is never split silently: one that
-is larger than a transaction is handed back whole as too large, and a value that comes again after others is an error, because its
-rows could only be written as two transactions. Pure. Caller: `task`.
+Invariants: the rows' order stays; a group goes on over the ends of Arrow batches; a row that is alone needs no
+transaction (it is atomic by itself, at half the price) and travels with its neighbours; a null belongs to nothing. A
+group is never split silently: one that is larger than a transaction is handed back whole as too large, and a value
+that comes again after others is an error, because its rows could only be written as two transactions. Pure. Caller:
+`task`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class _Groups:
         self._open_rows = 0
         self._open_value: Any = None
         self._open_is_too_large = False
-        self._began: Set[int] = set()
+        self._began: Set[Any] = set()
 
     def add(self, batch: pa.RecordBatch, index: int) -> Iterator[Piece]:
         values = batch.column(index)
@@ -65,6 +66,8 @@ class _Groups:
             if begin == 0 and value is not None and self._open_rows and value == self._open_value:
                 yield from self._go_on(batch.slice(0, end))
                 plain_from = end
+                if end < batch.num_rows:
+                    yield from self.end()
                 continue
             if begin == 0:
                 yield from self.end()
@@ -104,12 +107,12 @@ class _Groups:
         if value is None:
             return
         known = len(self._began)
-        # Hashes: 64 bits of each value, not the values.
-        self._began.add(hash(value))
+        # Of texts 64 bits are kept; numbers stay as they are, since -1 and -2 have one hash.
+        self._began.add(hash(value) if isinstance(value, (str, bytes)) else value)
         if len(self._began) == known:
             raise ValueError(
-                "atomicBy: a value of this column comes again after other values, so that its rows cannot be one transaction; expected"
-                " equal values next to each other: df.repartition(column).sortWithinPartitions(column)"
+                "atomicBy: a value of this column comes again after other values, so its rows cannot be one transaction;"
+                " expected equal values next to each other: df.repartition(column).sortWithinPartitions(column)"
             )
 
 
@@ -117,5 +120,7 @@ def _run_begins(values: Any) -> List[int]:
     """Where runs of equal values begin. Each null is a run of its own."""
     if len(values) == 1:
         return [0]
-    differs = pc.fill_null(pc.not_equal(values.slice(1), values.slice(0, len(values) - 1)), True)
-    return [0, *(index + 1 for index in pc.indices_nonzero(differs).to_pylist())]
+    # By name, because pyarrow makes its functions when it is imported, where no type checker sees them.
+    differs = pc.call_function("not_equal", [values.slice(1), values.slice(0, len(values) - 1)])
+    begins = pc.call_function("indices_nonzero", [pc.fill_null(differs, True)])
+    return [0, *(index + 1 for index in begins.to_pylist())]

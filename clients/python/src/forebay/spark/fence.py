@@ -1,6 +1,7 @@
 """Who writes, and in which run: the producer's name and epoch, by which a gateway turns away older runs.
 
-The epoch is a stream's batch id, never a task's attempt: a speculative copy would turn away the healthy one. Callers: `task`, `helpers`.
+The epoch is a stream's batch id, never a task's attempt: a speculative copy would turn away the healthy one. Callers:
+`task`, `helpers`.
 """
 
 from __future__ import annotations

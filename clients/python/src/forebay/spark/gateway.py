@@ -6,7 +6,7 @@ Callers: the tasks of `reader` and `by_key`.
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator
 
 import grpc
 
@@ -37,7 +37,7 @@ class Gateway:
 
     def read_range(self, request: read_pb2.ReadRangeRequest) -> Iterator[read_pb2.ReadRangeResponse]:
         """The rows of a range. Without a deadline: each of its pages has one at the gateway."""
-        stream: Optional[Any] = None
+        stream: Any = None
         try:
             stream = self._reads.ReadRange(request)
             yield from stream

@@ -1,6 +1,7 @@
-"""Writing where the data source is not: inside `foreachBatch`, and on Spark before 4.0, by `mapInArrow` (3.3 and later).
+"""Writing where the data source is not: inside `foreachBatch`, and on Spark 3.3 to 3.5, by `mapInArrow`.
 
-The same tasks, reports and options as the data source. Executors need this package, too. Callers: users, by `forebay.spark`.
+The same tasks, reports and options as the data source. Executors need this package, too. Callers: users, by
+`forebay.spark`.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ _REPORT = "report"
 def write_dataframe(df: DataFrame, **options: Any) -> Receipt:
     """Writes a DataFrame and returns the receipt: rows by what became of them, write units.
 
-    `options` are the data source's, in its spelling or Python's: `table="features", mode="merge", op_column=...`. With `parallelism`
-    the DataFrame is coalesced, so that there are at most so many sessions in all. Raises `ValueError` for wrong options before a task
-    starts, `RowsRejected` where rows are rejected and `rejects` is `fail` (the others are written), and Spark's own error where a task
-    fails for good.
+    `options` are the data source's, in its spelling or Python's: `table="features", mode="merge", op_column=...`.
+    With `parallelism` the DataFrame is coalesced, so that there are at most so many sessions in all. Raises
+    `ValueError` for wrong options before a task starts, `RowsRejected` where rows are rejected and `rejects` is
+    `fail` (the others are written), and Spark's own error where a task fails for good.
     """
     return _write(df, WriteOptions.parse(options))
 
@@ -39,8 +40,9 @@ def write_dataframe(df: DataFrame, **options: Any) -> Receipt:
 def foreach_batch(**options: Any) -> Callable[[DataFrame, int], None]:
     """A function for `DataStreamWriter.foreachBatch`: writes each micro-batch as `write_dataframe` does.
 
-    The epoch is the batch's id; the producer's name is the option `producer_id`, else the query's id. A batch that is run again after a
-    restart has the same epoch. `options` are checked at once, but for what depends on the DataFrame.
+    The epoch is the batch's id; the producer's name is the option `producer_id`, else the query's id. A batch that is
+    run again after a restart has the same epoch. `options` are checked at once, but for what depends on the
+    DataFrame.
     """
     parsed = WriteOptions.parse(options)
     if parsed.epoch is not None:
@@ -58,7 +60,7 @@ class _ForeachBatch:
         producer_id = self.options.producer_id or _query_id(df)
         if producer_id is None:
             raise ValueError(
-                "producerId: this Spark does not say the query's id; expected a name for the query that stays over restarts"
+                "producerId: this Spark does not say the query's id; expected a name that stays over restarts"
             )
         _write(df, replace(self.options, producer_id=producer_id, epoch=int(batch_id)), f" batch {batch_id}")
 

@@ -1,12 +1,12 @@
 """Whether a task's input has ended, or has only stopped coming.
 
-Spark feeds a Python worker an Arrow stream. When something before the sink fails, or the task is killed, Spark just closes the worker's
-input, and Arrow takes that for the stream's end: the iterator that a sink reads ends exactly as it does when all rows have come. Finish
-would then call a failed attempt a whole one.
+Spark feeds a Python worker an Arrow stream. When something before the sink fails, or the task is killed, Spark just
+closes the worker's input, and Arrow takes that for the stream's end: the iterator that a sink reads ends exactly as
+it does when all rows have come. Finish would then call a failed attempt a whole one.
 
-After a whole stream Spark sends a word more, which the worker reads once the sink is done; after a broken one there is nothing. So this
-module looks, without taking anything, whether something follows. The worker's input is a local of its `main`; Spark offers no other
-way to it. The caller is `task`.
+After a whole stream Spark sends a word more, which the worker reads once the sink is done; after a broken one there
+is nothing. So this module looks, without taking anything, whether something follows. The worker's input is a local of
+its `main`; Spark offers no other way to it. The caller is `task`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The data source's options: from Spark's texts to checked values, on the driver, before any task starts.
 
-Invariants: every error names the option, what was expected and, for a name that is not known, the nearest one; no error and no `repr`
-holds a token. Options are picklable: they travel to executors, which look up the token themselves where it was not given as an option.
-Names are compared as Spark compares them, in any case; the helpers' keyword arguments may have underscores.
-Callers: `source`, `helpers`.
+Invariants: every error names the option, what was expected and, for a name that is not known, the nearest one; no
+error and no `repr` holds a token. Options are picklable: they travel to executors, which look up the token themselves
+where it was not given as an option. Names are compared as Spark compares them, in any case; the helpers' keyword
+arguments may have underscores. Callers: `source`, `helpers`.
 """
 
 from __future__ import annotations
@@ -96,14 +96,14 @@ class Given:
         return f"{name}: no such option; {expected}"
 
     def text(self, name: str) -> Optional[str]:
-        """The option's text, None where it was not given. An empty text is an error: it is more often a variable without value."""
+        """The option's text, None where it was not given. An empty one is an error: often a variable without value."""
         value = self._values.get(canonical(name))
         if value is not None and not value.strip():
             raise ValueError(f"{name}: is empty; expected a value, or leave the option out")
         return value
 
     def parsed(self, name: str, parse: Callable[[str], Any], expected: str, default: Any = None) -> Any:
-        """The option's value. `parse` raises ValueError for a text that is none; the error then says what was `expected`."""
+        """The option's value. `parse` raises ValueError for what is none; the error then says what was `expected`."""
         value = self.text(name)
         if value is None:
             return default
@@ -152,7 +152,12 @@ class Connection:
         sources = [name for name in ("token", "tokenFile", "tokenEnv") if given.text(name) is not None]
         if len(sources) > 1:
             raise ValueError(f"{sources[1]}: {sources[0]} is given, too; expected one of token, tokenFile and tokenEnv")
-        token_env = given.parsed("tokenEnv", _variable, "the name of an environment variable")
+        token_env = given.text("tokenEnv")
+        if token_env is not None and not _is_variable(token_env):
+            # Not shown: it may be the token.
+            raise ValueError(
+                "tokenEnv: expected the name of an environment variable that holds the token, not the token"
+            )
         try:
             # A token of the driver's environment stays here; of the rest, what was not said is the environment's.
             checked = ConnectOptions.from_env(
@@ -181,7 +186,7 @@ class Connection:
         )
 
     def resolve(self, environment: Optional[Mapping[str, str]] = None) -> ConnectOptions:
-        """What a connection from here needs, with the token. Raises `ValueError` where a token that was promised is missing."""
+        """What a connection from here needs, with the token. Raises `ValueError` where a promised token is missing."""
         environment = os.environ if environment is None else environment
         token, token_file = self.token, self.token_file
         if self.token_env is not None:
@@ -248,7 +253,7 @@ class WriteOptions:
 
     @classmethod
     def parse(cls, options: Mapping[str, Any], *, environment: Optional[Mapping[str, str]] = None) -> WriteOptions:
-        """Checks everything that can be checked without a gateway. Raises `ValueError` that begins with the option's name."""
+        """Checks what can be checked without a gateway. Raises `ValueError` that begins with the option's name."""
         given = Given(options, WRITE_OPTIONS)
         op_column = given.text("opColumn")
         mode = given.choice("mode", MODES)
@@ -310,8 +315,8 @@ def parse_rejects(text: Optional[str]) -> Rejects:
     scheme = urlsplit(path).scheme.lower()
     if not path.startswith("/") and scheme not in REJECT_SCHEMES:
         raise ValueError(
-            f"rejects: `{path}` is none; expected fail, report, or where rejected rows go: a path that begins with / or with one of"
-            f" {', '.join(f'{known}:' for known in REJECT_SCHEMES)}"
+            f"rejects: `{path}` is none; expected fail, report, or where rejected rows go: a path that begins with /"
+            f" or with one of {', '.join(f'{known}:' for known in REJECT_SCHEMES)}"
         )
     return Rejects(path=path.rstrip("/") or "/", fail=False)
 
@@ -343,10 +348,9 @@ def _flag(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _variable(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
-        raise ValueError(text)
-    return text
+def _is_variable(text: str) -> bool:
+    # Keys of Forebay could be names of variables.
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None and not text.startswith("fb_")
 
 
 def _count(text: str) -> int:

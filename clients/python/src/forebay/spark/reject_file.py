@@ -1,7 +1,9 @@
-"""A Parquet file of rejected rows and why: written under a hidden name, published by a rename. Local paths and object stores.
+"""A Parquet file of rejected rows and why: written under a hidden name, published by a rename.
 
-Columns: `partition`, `partition_row`, `reason`, `field_path`, `message`, `hint`, `declared_type`, `found_type`, and `row`, a struct of the
-user's columns. Caller: `rejects`.
+Its folder is a local path or one of an object store.
+
+Columns: `partition`, `partition_row`, `reason`, `field_path`, `message`, `hint`, `declared_type`, `found_type`, and
+`row`, a struct of the user's columns. Caller: `rejects`.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ class RejectFile:
         self._writer.write_table(pa.Table.from_arrays(values, schema=self._schema))
 
     def publish(self) -> Optional[str]:
-        """Gives the file its name, in place of an earlier attempt's. Without a row it removes that. Returns the name, or None."""
+        """Gives the file its name, in place of an earlier attempt's; without a row it removes that."""
         if self._writer is None:
             self._store.remove(self._name)
             return None
@@ -163,7 +165,7 @@ class FilesystemStore:
 
 
 def _readable(kind: pa.DataType) -> pa.DataType:
-    """The type that Spark reads from a Parquet file in place of one that it does not: void becomes text, without a value."""
+    """The type that Spark can read from a Parquet file: void becomes text, without a value."""
     return pa.string() if pa.types.is_null(kind) else kind
 
 

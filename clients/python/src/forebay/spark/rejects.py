@@ -1,8 +1,8 @@
-"""Rejected rows of one task: counted, the first ones told, and where a path is given kept with their reasons in a Parquet file.
+"""Rejected rows of one task: counted, the first ones told, and where a path is given kept with their reasons.
 
-A file is written under a hidden name and gets its own when the task has flushed, so that a failed attempt leaves nothing to be read and
-one that is made again replaces what the one before left. The name is made of the job, the epoch and the partition. Row contents are in
-these files, which are the user's; they are nowhere else.
+A file is written under a hidden name and gets its own when the task has flushed, so that a failed attempt leaves
+nothing to be read and one that is made again replaces what the one before left. The name is made of the job, the
+epoch and the partition. Row contents are in these files, which are the user's; they are nowhere else.
 
 `add` is called by the writer's thread, everything else by the task's. Caller: `task`.
 """

@@ -1,4 +1,4 @@
-"""What tasks tell the driver, and what the driver says about a write: one line in its log, and the error where rejects fail the job.
+"""What tasks tell the driver, and what it says about a write: one line, and the error where rejects fail the job.
 
 Reports are picklable and hold no row's contents. Callers: `task` makes them, `sink` and `helpers` add them up.
 """
@@ -82,7 +82,7 @@ class Summary:
 
     @property
     def seconds(self) -> float:
-        """From the first task's begin to the last one's end. Executors' clocks may differ, so at least the longest task."""
+        """From the first task's begin to the last one's end; at least the longest task, as clocks may differ."""
         if not self.reports:
             return 0.0
         ends = max(report.began + report.seconds for report in self.reports)
@@ -128,8 +128,9 @@ class Summary:
     def failure(self) -> RejectsFailedTheJob:
         """The error where rejects fail the job."""
         text = (
-            f"{self.rejected} of {self.receipt.rows} rows were rejected by the table `{self.table}` ({self._by_reason()}); the others are"
-            f" written. To go on nevertheless, set the option `rejects` to `report` or to a path. The first:"
+            f"{self.rejected} of {self.receipt.rows} rows were rejected by the table `{self.table}`"
+            f" ({self._by_reason()}); the others are written. To go on nevertheless, set the option `rejects` to `report`"
+            f" or to a path. The first:"
         )
         lines = [text, *(f"  {one}" for one in self.first)]
         return RejectsFailedTheJob([one.outcome for one in self.first], self.receipt, "\n".join(lines))

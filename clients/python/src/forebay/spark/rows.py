@@ -38,5 +38,7 @@ def _converter() -> Any:
         from pyspark.sql.conversion import LocalDataToArrowConversion
     except ImportError:
         # Spark 4.0.
-        from pyspark.sql.connect.conversion import LocalDataToArrowConversion  # type: ignore[no-redef, attr-defined, unused-ignore]
+        from pyspark.sql.connect import conversion
+
+        return conversion.LocalDataToArrowConversion.convert  # type: ignore[attr-defined, unused-ignore]
     return LocalDataToArrowConversion.convert

@@ -8,7 +8,8 @@ from typing import Any, List
 from .options import WriteOptions
 from .storable import check_types
 
-# `simpleString` of the types whose equality is plain. No floats: NaN equals nothing. Decimals, chars and varchars have arguments.
+# `simpleString` of the types whose equality is plain. No floats: NaN equals nothing. Decimals, chars and varchars
+# have arguments.
 _GROUPABLE = (
     "string",
     "binary",
@@ -47,8 +48,8 @@ def check_schema(schema: Any, options: WriteOptions) -> None:
         kind = _type_of(schema, "atomicBy", options.atomic_by)
         if kind not in _GROUPABLE and not kind.startswith(_GROUPABLE_PREFIXES):
             raise ValueError(
-                f"atomicBy: `{options.atomic_by}` is {kind}; expected a column of text, bytes, whole numbers, decimals, booleans, dates or"
-                " timestamps"
+                f"atomicBy: `{options.atomic_by}` is {kind}; expected a column of text, bytes, whole numbers, decimals,"
+                " booleans, dates or timestamps"
             )
 
 

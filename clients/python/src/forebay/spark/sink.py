@@ -1,7 +1,7 @@
 """Spark's writers: tasks send their rows (`task`), the driver adds up their reports and says one line (`report`).
 
-With `rejects` = `fail` it is the driver's commit that fails the job, when every task has written its good rows: a task that failed for
-rows that are rejected for good would only be run again and again. Caller: `source`.
+With `rejects` = `fail` it is the driver's commit that fails the job, when every task has written its good rows: a
+task that failed for rows that are rejected for good would only be run again and again. Caller: `source`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`parallelism`: at most so many sessions to a table at once from one machine.
 
-A sink cannot choose how many tasks Spark runs. What it can do is wait before it opens a session, and that is what this does, by locks on
-files, which go with the process that holds them, however it ends. A waiting task holds its core. Caller: `task`.
+A sink cannot choose how many tasks Spark runs. What it can do is wait before it opens a session, and that is what
+this does, by locks on files, which go with the process that holds them, however it ends. A waiting task holds its
+core. Caller: `task`.
 """
 
 from __future__ import annotations

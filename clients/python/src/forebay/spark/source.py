@@ -26,8 +26,8 @@ class ForebayDataSource(DataSource):
 
         if overwrite:
             raise ValueError(
-                'the save mode "overwrite" would have to empty the table first, which Forebay does not do; expected .mode("append"),'
-                " with the option `mode` saying what rows do to items that are there"
+                'the save mode "overwrite" would have to empty the table first, which Forebay does not do; expected'
+                ' .mode("append"), with the option `mode` saying what rows do to items that are there'
             )
         return BatchWriter(WriteOptions.parse(self._given()), schema)
 

@@ -1,8 +1,9 @@
 """What one Spark task does: a session for its rows, ended by Finish only if all of them came.
 
-Invariants: an attempt that fails sends no Finish, however it fails: by an exception, by being killed, or by an input that Spark closed in
-the middle, which looks like the end (`input_end`). Rows that DynamoDB did not take in time fail the task, and Spark tries it again;
-rows that the table rejects are the option `rejects`'s matter. A task without rows opens no session. Callers: `sink`, `helpers`.
+Invariants: an attempt that fails sends no Finish, however it fails: by an exception, by being killed, or by an input
+that Spark closed in the middle, which looks like the end (`input_end`). Rows that DynamoDB did not take in time fail
+the task, and Spark tries it again; rows that the table rejects are the option `rejects`'s matter. A task without rows
+opens no session. Callers: `sink`, `helpers`.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ _TOO_LARGE = Outcome(
     row=0,
     status=RowStatus.REJECTED,
     reason="ATOMIC_GROUP_TOO_LARGE",
-    message=f"more than {MAX_GROUP_ROWS} rows have this row's value in the atomicBy column, and a DynamoDB transaction takes no more",
+    message=f"more than {MAX_GROUP_ROWS} rows have this value in the atomicBy column; a transaction takes no more",
     hint="write smaller groups, or these rows without atomicBy",
 )
 
 
 class InputBroken(ForebayError):
-    """Spark ended the task's input before all of its rows had come: another part of the task failed, or it was killed."""
+    """Spark ended the task's input before all of its rows had come: something else failed, or the task was killed."""
 
 
 @dataclass(frozen=True)
@@ -213,8 +214,8 @@ class _Task:
         end = self._end_of_input()
         if end is InputEnd.BROKEN:
             raise InputBroken(
-                "Spark ended this task's input before all of its rows had come, because another part of the task failed or it was killed;"
-                " that error is the cause. The session was not finished"
+                "Spark ended this task's input before all of its rows had come, because something before it failed"
+                " or the task was killed; that error is the cause. The session was not finished"
             )
         return end is InputEnd.WHOLE
 
