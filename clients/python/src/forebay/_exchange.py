@@ -107,9 +107,9 @@ class Exchange:
         self.session.begin_call()
         self.session.set_window(opened.window)
         self.drain_until = None
-        self._flush_sent = self._finish_sent = self._finished_came = self._was_of_use = False
         if self.session.is_empty:
             self._went_forward()
+        self._flush_sent = self._finish_sent = self._finished_came = self._was_of_use = False
 
     def next_request(self, now: float) -> Optional[bytes]:
         """The next message to send, if one is due."""
