@@ -54,7 +54,7 @@ class Call:
         self.context.abort(code, message)
 
 
-class ScriptedGateway(ingest_pb2_grpc.IngestServiceServicer, table_pb2_grpc.TableServiceServicer):  # type: ignore[misc]
+class ScriptedGateway(ingest_pb2_grpc.IngestServiceServicer, table_pb2_grpc.TableServiceServicer):
     """Serves one script after another, a call each; a call too many fails the test that asks `check`."""
 
     def __init__(self, scripts: Sequence[Script]) -> None:

@@ -46,7 +46,8 @@ def test_a_gateway_that_is_not_there_is_named_when_the_time_is_over(free_port: i
 
 
 def test_reads_wait_for_a_gateway_that_restarts(gateway: Gateway) -> None:
-    with forebay.connect(gateway.endpoint) as client:
+    # gRPC before 1.80 takes its time to find it again.
+    with forebay.connect(gateway.endpoint, timeout=90, retry_for=60) as client:
         _fill(client)
         gateway.kill()
         starting = threading.Timer(0.5, gateway.start)
@@ -325,3 +326,16 @@ def test_a_client_certificate_lets_in(
     with forebay.connect(endpoint, ca=certificates / "ca.pem", retry_for=1) as client:
         with pytest.raises(forebay.Unavailable):
             client.list_tables(timeout=5)
+
+
+def test_a_client_that_is_closed_while_its_gateway_is_gone_leaves_nothing_behind(free_port: int) -> None:
+    failed: list[Any] = []
+    hook, threading.excepthook = threading.excepthook, failed.append
+    try:
+        for _ in range(3):
+            with forebay.connect(f"http://127.0.0.1:{free_port}", retry_for=0.3) as client, pytest.raises(forebay.Unavailable):
+                client.get("rows", 1)
+        time.sleep(0.5)
+    finally:
+        threading.excepthook = hook
+    assert failed == []

@@ -32,7 +32,7 @@ def read_back(schema_message: bytes, payload: Payload) -> Any:
 
 
 def sample(rows: int) -> Any:
-    return pa.record_batch(
+    return pa.RecordBatch.from_pydict(
         {
             "n": pa.array(range(rows)),
             "t": pa.array([f"row {at}" for at in range(rows)]),
@@ -93,7 +93,7 @@ def test_small_batches_in_a_row_share_a_message() -> None:
 
 
 def test_dictionaries_that_differ_become_one() -> None:
-    first, second = (pa.record_batch({"d": pa.array(words).dictionary_encode()}) for words in (["a", "b"], ["c", "a"]))
+    first, second = (pa.RecordBatch.from_pydict({"d": pa.array(words).dictionary_encode()}) for words in (["a", "b"], ["c", "a"]))
     slicer = ArrowSlicer(first.schema)
     (payload,) = slicer.slices([first, second], LIMITS)
     assert read_back(slicer.schema_message, payload).column(0).to_pylist() == ["a", "b", "c", "a"]
@@ -102,7 +102,7 @@ def test_dictionaries_that_differ_become_one() -> None:
 def test_a_slice_of_few_rows_does_not_carry_the_dictionary_of_many() -> None:
     words = pa.array([f"word {at:0100}" for at in range(2000)])
     column = pa.DictionaryArray.from_arrays(pa.array(range(2000), pa.int16()), words, ordered=True)
-    batch = pa.record_batch({"d": column})
+    batch = pa.RecordBatch.from_pydict({"d": column})
     slicer = ArrowSlicer(batch.schema)
     payloads = list(slicer.slices([batch], LIMITS))
     assert max(payload.message_bytes(1) for payload in payloads) <= LIMITS.max_bytes
@@ -111,7 +111,7 @@ def test_a_slice_of_few_rows_does_not_carry_the_dictionary_of_many() -> None:
 
 
 def test_an_arrow_row_that_no_message_carries_is_named_by_its_size() -> None:
-    batch = pa.record_batch({"t": pa.array(["x", "y" * 20_000])})
+    batch = pa.RecordBatch.from_pydict({"t": pa.array(["x", "y" * 20_000])})
     with pytest.raises(ValueError, match="a message has at most 16384"):
         list(ArrowSlicer(batch.schema).slices([batch], LIMITS))
 
@@ -126,7 +126,7 @@ def test_an_arrow_row_that_no_message_carries_is_named_by_its_size() -> None:
 def test_a_batch_of_another_schema_is_refused_by_name(other: Any, message: str) -> None:
     slicer = ArrowSlicer(pa.schema([("n", pa.int64()), ("t", pa.string())]))
     with pytest.raises(ValueError, match=message):
-        list(slicer.slices([pa.record_batch(other)], LIMITS))
+        list(slicer.slices([pa.RecordBatch.from_pydict(other)], LIMITS))
 
 
 def rows(count: int) -> Iterator[Any]:

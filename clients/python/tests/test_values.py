@@ -13,8 +13,10 @@ from typing import Any, List, Tuple
 
 import pytest
 
-from forebay._schema import KeyEncoder, RowDecoder, RowEncoder, ddl, row_encoder
-from forebay._values import Misfit, decoder, encoder, natural, set_natural
+from forebay._decode import decoder, natural
+from forebay._encode import encoder, set_natural
+from forebay._schema import KeyEncoder, RowDecoder, ddl, row_encoder
+from forebay._values import Misfit
 from forebay.v1 import read_pb2, table_pb2
 from forebay.v1 import types_pb2 as pb
 

@@ -51,7 +51,7 @@ def dicts(start: int, stop: int) -> List[Dict[str, Any]]:
 
 
 def columns(start: int, stop: int) -> Any:
-    return pa.record_batch(
+    return pa.RecordBatch.from_pydict(
         {"id": pa.array([f"k{at}" for at in range(start, stop)]), "n": pa.array(range(start, stop), pa.int32())}
     )
 
@@ -263,7 +263,11 @@ def test_a_process_that_forgets_its_writer_ends_all_the_same(shared_gateway: Gat
 def test_on_outcome_that_uses_its_writer_is_told_that_it_must_not(shared_gateway: Gateway) -> None:
     options = table(shared_gateway, "reentrant")
     writers: List[Writer] = []
-    with Writer(options, "reentrant", on_outcome=lambda _: writers[0].flush() and None) as writer:
+
+    def reenters(_: Outcome) -> None:
+        writers[0].flush()
+
+    with Writer(options, "reentrant", on_outcome=reenters) as writer:
         writers.append(writer)
         writer.send({"id": "a", "n": 2**40})
         with pytest.raises(RuntimeError, match="on_outcome must not use its writer"):

@@ -18,7 +18,7 @@ import ssl
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Set, Tuple
 
 import grpc
 import grpc.aio
@@ -29,10 +29,16 @@ from .options import ConnectOptions, check_token
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 KEEPALIVE_INTERVAL_SECONDS = 20.0
 KEEPALIVE_TIMEOUT_SECONDS = 10.0
-CONNECT_TIMEOUT_SECONDS = 5.0
+# Before gRPC 1.80 the time to connect is the least time between attempts, too: with 5 s, a gateway that was restarted was found after 10
+# to 30 s, and with 1 s after 5 s. Since then it is found in about a second.
+CONNECT_TIMEOUT_SECONDS = 5.0 if tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 80) else 1.0
 TOKEN_RECHECK_SECONDS = 1.0
 # How long an endpoint that failed is passed over while there is another (chosen: gRPC itself tries to connect again within that).
 AVOID_SECONDS = 2.0
+
+# How long a connection is worked on after a call failed; the next call that fails begins anew (chosen: a gateway that starts).
+DRIVE_SECONDS = 60.0
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 _log = logging.getLogger("forebay")
 _Metadata = Tuple[Tuple[str, str], ...]
@@ -211,7 +217,7 @@ class _Calls:
             getattr(channel, kind)(method, request_serializer=serializer, response_deserializer=deserializer)
             for channel in self._channels
         ]
-        return _MultiCallable(calls, self._token, self._rotation, self.watch)
+        return _MultiCallable(calls, self._token, self._rotation, self)
 
     def watch(self, call: Any, endpoint: int) -> None:
         """Sees to it that the rotation hears how a call ends."""
@@ -227,13 +233,11 @@ class _Calls:
 class _MultiCallable:
     """Calls one method at the endpoint whose turn it is. Has the shape of all four kinds of gRPC's."""
 
-    def __init__(
-        self, calls: Sequence[Any], token: TokenSource, rotation: Rotation, watch: Callable[[Any, int], None]
-    ) -> None:
+    def __init__(self, calls: Sequence[Any], token: TokenSource, rotation: Rotation, channel: _Calls) -> None:
         self._calls = calls
         self._token = token
         self._rotation = rotation
-        self._watch = watch
+        self._channel = channel
 
     def _prepare(self, options: Any) -> Tuple[int, Any]:
         now = time.monotonic()
@@ -248,12 +252,12 @@ class _MultiCallable:
         except grpc.RpcError as error:
             self._failed(error, endpoint)
             raise
-        self._watch(started, endpoint)
+        self._channel.watch(started, endpoint)
         return started
 
     def _failed(self, error: grpc.RpcError, endpoint: int) -> None:
-        if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNAVAILABLE:
-            self._rotation.failed(endpoint, time.monotonic())
+        if isinstance(error, grpc.Call):
+            self._channel.outcome(endpoint, error.code())
 
     def with_call(self, *args: Any, **options: Any) -> Any:
         endpoint, call = self._prepare(options)
@@ -262,20 +266,45 @@ class _MultiCallable:
         except grpc.RpcError as error:
             self._failed(error, endpoint)
             raise
-        self._watch(finished, endpoint)
+        self._channel.watch(finished, endpoint)
         return answer, finished
 
     def future(self, *args: Any, **options: Any) -> Any:
         endpoint, call = self._prepare(options)
         started = call.future(*args, **options)
-        self._watch(started, endpoint)
+        self._channel.watch(started, endpoint)
         return started
 
 
 class _Channel(_Calls, grpc.Channel):
-    def watch(self, call: Any, endpoint: int) -> None:
-        if len(self._channels) == 1:
+    def __init__(self, channels: Sequence[Any], token: TokenSource) -> None:
+        super().__init__(channels, token)
+        self._driven: Set[int] = set()
+        self._driving = threading.Lock()
+
+    def outcome(self, endpoint: int, code: Any) -> None:
+        super().outcome(endpoint, code)
+        if code is grpc.StatusCode.UNAVAILABLE:
+            self._drive(endpoint)
+
+    def _drive(self, endpoint: int) -> None:
+        """Has the connection made again, by a health check that waits for it (and needs no token).
+
+        gRPC 1.62 works on a connection only while a call waits for it: with calls that fail at once and pauses between them, a gateway
+        that is back would not be found."""
+        with self._driving:
+            if endpoint in self._driven:
+                return
+            self._driven.add(endpoint)
+        try:
+            check = self._channels[endpoint].unary_unary(_HEALTH_CHECK)
+            call = check.future(b"", timeout=DRIVE_SECONDS, wait_for_ready=True)
+        except ValueError:
+            # The channel was closed meanwhile.
             return
+        call.add_done_callback(lambda _: self._driven.discard(endpoint))
+
+    def watch(self, call: Any, endpoint: int) -> None:
         if isinstance(call, grpc.Call):
             if not call.add_callback(lambda: self.outcome(endpoint, call.code())):
                 self.outcome(endpoint, call.code())

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from ._decode import Decode, decoder
+from ._encode import Encode, encoder
 from ._types import quoted, type_name
-from ._values import Decode, Encode, Misfit, decoder, encoder, is_null
+from ._values import Misfit, is_null
 from .v1 import read_pb2, table_pb2
 from .v1 import types_pb2 as pb
 

@@ -1,6 +1,6 @@
 """Types with Spark SQL's words, from and to the protocol's messages.
 
-Pure. Callers: `_values` (messages), `_schema` (DDL).
+Pure. Callers: `_encode` (messages), `_schema` (DDL).
 """
 
 from __future__ import annotations

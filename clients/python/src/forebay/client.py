@@ -260,7 +260,9 @@ class Client:
 
         `mode` is put (the default), merge, insert or delete; `atomic` writes all rows or none (at most 100). The other options are
         those of `writer`. Raises `RowsRejected` where rows were not written; with `rejects="return"` they are in the result instead.
-        What is sent again after a broken call is the same row again: see `_retry`.
+
+        A call that breaks is made again with the same rows: that is safe in every mode, also where they were written the first time. In a
+        table without `sequence_by` they may then come after a newer row that another writer has sent meanwhile, and stay.
         """
         _writing.check_rejects(rejects)
         attempts = attempts_of(self.options, timeout)

@@ -17,7 +17,8 @@ import pyarrow as pa
 from pyspark.sql import types as spark
 from pyspark.sql.datasource import DataSourceReader, InputPartition
 
-from .._values import Misfit, encoder
+from .._encode import encoder
+from .._values import Misfit
 from ..client import Client
 from ..errors import RowUnavailable
 from ..v1 import read_pb2, table_pb2, types_pb2
