@@ -20,8 +20,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 import pytest
 
 pytest.importorskip("pyspark", reason="pyspark is not installed: no failure of Spark's is tested")
-psutil = pytest.importorskip("psutil", reason="psutil is not installed: no failure of Spark's is tested")
 
+import psutil  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
 import forebay  # noqa: E402
