@@ -39,10 +39,11 @@ import forebay
 from forebay.spark import foreach_batch
 
 ENDPOINT = os.environ.get("FOREBAY_ENDPOINT", "http://127.0.0.1:50051")
-PAYMENTS = int(os.environ.get("FRAUD_PAYMENTS", "1500"))
+PAYMENTS = int(os.environ.get("FRAUD_PAYMENTS", "1000"))
 PER_SECOND = float(os.environ.get("FRAUD_PER_SECOND", "50"))
-# The first seconds compile code and start workers. They count for what is lost, and not for latency.
-WARM_UP_SECONDS = float(os.environ.get("FRAUD_WARM_UP_SECONDS", "10"))
+# The first payments make Spark compile code and start workers. They count for what is lost, and not for latency; the others are made
+# when these are scored.
+WARM_UP = int(os.environ.get("FRAUD_WARM_UP", "400"))
 TARGET_MILLISECONDS = 120
 # To try what another setting does: FRAUD_SPARK="spark.sql.streaming.pollingDelay=10ms spark.default.parallelism=2", and to write by
 # `foreachBatch` instead of the data source: FRAUD_WRITE_BY=foreach_batch.
@@ -195,7 +196,16 @@ def start_service(seed: int) -> "tuple[subprocess.Popen[str], int, Path]":
     """The process, the port at which it has payments, and the file that will have its results."""
     results = Path(workplace.name) / f"results-{seed}.jsonl"
     command = [sys.executable, str(HERE / "payments.py"), "--endpoint", ENDPOINT, "--seed", str(seed)]
-    command += ["--payments", str(PAYMENTS), "--per-second", str(PER_SECOND), "--results", str(results)]
+    command += [
+        "--payments",
+        str(PAYMENTS),
+        "--warm-up",
+        str(WARM_UP),
+        "--per-second",
+        str(PER_SECOND),
+        "--results",
+        str(results),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     # Whatever becomes of this script: the service does not outlive it.
     atexit.register(process.kill)
@@ -296,8 +306,7 @@ def percentile(values: Sequence[float], part: float) -> float:
 
 def figures(title: str, found: Sequence[Dict[str, Any]]) -> None:
     """Milliseconds from the source to the reader, and the two parts of the way."""
-    first = min(payment["happened_at"] for payment in found)
-    warm = [payment for payment in found if payment["happened_at"] >= first + WARM_UP_SECONDS * 1e6]
+    warm = [payment for payment in found if payment["number"] >= WARM_UP]
     spans = {
         "source event -> first FOUND": [(p["found_at"] - p["happened_at"]) / 1000 for p in warm],
         "  source event -> scored": [(p["row"]["scored_at"] - p["happened_at"]) / 1000 for p in warm],
@@ -315,7 +324,7 @@ def figures(title: str, found: Sequence[Dict[str, Any]]) -> None:
 
 def phases(progress: Sequence[Any]) -> None:
     """What a micro-batch does with its time, as Spark says it: medians in milliseconds."""
-    warm = [p for p in progress if p["numInputRows"] > 0][len(progress) // 3 :]
+    warm = [p for p in progress if p["numInputRows"] > 0][len(progress) // 2 :]
     names = ("latestOffset", "walCommit", "queryPlanning", "addBatch", "commitOffsets", "triggerExecution")
     medians = {name: statistics.median(p["durationMs"].get(name, 0) for p in warm) for name in names}
     rows = statistics.median(p["numInputRows"] for p in warm)

@@ -86,13 +86,13 @@ def payments(count: int, accounts: int, seed: int) -> List[Payment]:
 class Service:
     """Makes payments and looks for their scores."""
 
-    def __init__(
-        self, client: forebay.aio.AsyncClient, made: List[Payment], per_second: float, poll_every: float
-    ) -> None:
+    def __init__(self, client: forebay.aio.AsyncClient, made: List[Payment], arguments: argparse.Namespace) -> None:
         self.client = client
         self.made = made
-        self.per_second = per_second
-        self.poll_every = poll_every
+        self.per_second: float = arguments.per_second
+        self.poll_every: float = arguments.poll_every
+        self.warm_up: int = arguments.warm_up
+        self.deadline: float = arguments.deadline
         self.waiting: Dict[str, Payment] = {}
         self.all_made = asyncio.Event()
         self.scorer_left = False
@@ -100,10 +100,20 @@ class Service:
         self.polls = 0
 
     async def make(self, _reader: asyncio.StreamReader, scorer: asyncio.StreamWriter) -> None:
-        """Sends the payments to the scorer that has connected, evenly."""
-        began = time.monotonic()
+        """Sends the payments to the scorer that has connected, evenly; after the warm-up it waits until those are scored."""
+        due = time.monotonic()
         for number, payment in enumerate(self.made):
-            await asyncio.sleep(max(0.0, began + number / self.per_second - time.monotonic()))
+            if number == self.warm_up:
+                give_up = time.monotonic() + self.deadline
+                while self.waiting and not scorer.is_closing():
+                    if time.monotonic() > give_up:
+                        # The payments that are not made count as not found.
+                        self.all_made.set()
+                        return
+                    await asyncio.sleep(self.poll_every)
+                due = time.monotonic()
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            due += 1.0 / self.per_second
             if scorer.is_closing():
                 self.scorer_left = True
                 return
@@ -113,13 +123,13 @@ class Service:
         await scorer.drain()
         self.all_made.set()
 
-    async def look(self, deadline: float) -> None:
-        """Asks for the scores that are not there yet until all are, or until `deadline` seconds after the last payment."""
+    async def look(self) -> None:
+        """Asks for the scores that are not there yet until all are, or until the deadline after the last payment."""
         last_made: Optional[float] = None
         while (not self.all_made.is_set() or self.waiting) and not self.scorer_left:
             if self.all_made.is_set():
                 last_made = last_made or time.monotonic()
-                if time.monotonic() > last_made + deadline:
+                if time.monotonic() > last_made + self.deadline:
                     return
             asked = list(self.waiting.values())
             if asked:
@@ -153,11 +163,11 @@ async def serve(arguments: argparse.Namespace) -> int:
     """Runs the service. Returns its exit code."""
     made = payments(arguments.payments, arguments.accounts, arguments.seed)
     async with forebay.aio.connect(arguments.endpoint) as client:
-        service = Service(client, made, arguments.per_second, arguments.poll_every)
+        service = Service(client, made, arguments)
         server = await asyncio.start_server(service.make, "127.0.0.1", 0)
         print("port", server.sockets[0].getsockname()[1], flush=True)
         # The scorer's end of the stream stays open until all is found: a stream does not end.
-        await service.look(arguments.deadline)
+        await service.look()
         server.close()
     with open(arguments.results, "w", encoding="utf-8") as results:
         for payment in made:
@@ -179,6 +189,7 @@ def main() -> int:
     parser.add_argument("--payments", type=int, default=1000)
     parser.add_argument("--accounts", type=int, default=50)
     parser.add_argument("--per-second", type=float, default=50.0)
+    parser.add_argument("--warm-up", type=int, default=0, help="payments that must be found before the others are made")
     parser.add_argument("--poll-every", type=float, default=0.002, help="seconds between two looks")
     parser.add_argument(
         "--deadline", type=float, default=60.0, help="seconds after the last payment in which all must be found"

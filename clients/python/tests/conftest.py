@@ -180,7 +180,8 @@ def _stub() -> Path:
     tried = [Path(named)] if named else [beside / "examples" / "stub_dynamodb", beside / "stub_dynamodb"]
     found = [path for path in tried if shutil.which(str(path))]
     assert found, (
-        f"{tried[0]} is no program: build it (cargo build --release --example stub_dynamodb) or name one in FOREBAY_STUB_BIN"
+        f"{tried[0]} is no program: build it (cargo build --release --example stub_dynamodb), "
+        "or name one in FOREBAY_STUB_BIN"
     )
     return found[0].resolve()
 

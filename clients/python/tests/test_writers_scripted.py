@@ -393,13 +393,14 @@ def test_a_fenced_run_ends_and_every_call_after_it_says_so(scene: Scene) -> None
         call.batch(1)
         call.end(grpc.StatusCode.ABORTED, "a newer run", error_info("FENCED"))
 
-    gateway = scene.gateway(fences)
+    # grpc.aio may lose the status of a call that ends while it writes: the next call says it again.
+    gateway = scene.gateway(*[fences] * 5)
     writer = scene.writer(gateway)
     writer.send(rows(1))
     for use in (writer.flush, lambda: writer.send(rows(2)), writer.finish):
         with pytest.raises(Fenced):
             use()
-    gateway.check()
+    assert gateway.failures == []
 
 
 @pytest.mark.parametrize(
@@ -470,6 +471,8 @@ def test_patience_is_for_a_session_without_progress_and_names_the_last_failure(s
     def breaks(call: Call) -> Responses:
         yield opened()
         call.batch(1)
+        # All that the writer had to say: grpc.aio may lose the status of a call that ends while it writes.
+        assert call.receive().WhichOneof("message") == "flush"
         call.end(grpc.StatusCode.UNAVAILABLE, "it is full")
 
     gateway = scene.gateway(*[breaks] * 100)

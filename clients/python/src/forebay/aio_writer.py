@@ -384,7 +384,8 @@ class AsyncWriter:
                 due = self._exchange.next_due(now) if self._call_open else None
                 await self._changed.wait(None if due is None else max(due - now, 0.001))
         except (grpc.RpcError, asyncio.InvalidStateError):
-            # The call has ended: its reader learns why.
+            # The call has ended: its reader learns why. Where it ends in this very moment, grpc.aio may put an error of its own in the
+            # place of the status: that is a broken call, and the next one is refused for the same reason.
             return
         except Exception:
             call.cancel()

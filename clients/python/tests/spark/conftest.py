@@ -18,18 +18,15 @@ SOURCES = Path(__file__).resolve().parents[2] / "src"
 ZONE = "America/New_York"
 
 
-def _pyspark() -> Any:
-    if os.environ.get("FOREBAY_NEED_SPARK") == "1":
-        import pyspark
-    else:
-        pyspark = pytest.importorskip("pyspark", reason="pyspark is not installed: nothing of the data source is tested")
-    return pyspark
+if os.environ.get("FOREBAY_NEED_SPARK") == "1":
+    # Before modules of tests skip themselves.
+    import pyspark  # noqa: F401
 
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Any]:
     """A SparkSession."""
-    _pyspark()
+    pytest.importorskip("pyspark", reason="pyspark is not installed: the data source is not tested")
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")

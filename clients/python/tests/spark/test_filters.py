@@ -92,6 +92,12 @@ def test_a_query_that_names_no_key_is_refused_with_what_to_do(filters: Any) -> N
         choose(filters, ID, "t")
 
 
+def test_a_spark_that_passes_no_filters_is_not_told_to_filter() -> None:
+    message = str(FullScan("t", ID, filters_arrive=False))
+    assert "Filter by" not in message
+    assert "This Spark passes no filters to data sources (4.1 and later do): give the option `keys`, or use" in message
+
+
 def test_all_key_columns_together_name_single_rows() -> None:
     found = chosen(EVENTS, In(("id",), ("a", "b")), In(("at",), (1, 2)))
     assert found == Chosen(keys=(("a", 1), ("a", 2), ("b", 1), ("b", 2)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import threading
+from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
@@ -181,6 +182,30 @@ def test_the_declared_schema_is_what_the_table_says(spark: Any, tables: Any) -> 
     assert [field.dataType.simpleString() for field in schema.fields][3:5] == ["char(4)", "varchar(9)"]
     assert [field.nullable for field in schema.fields][:5] == [False, True, True, True, False]
     assert schema["score"].metadata == {"comment": "of today"}
+
+
+def test_keys_of_a_stream_get_their_features_batch_by_batch(spark: Any, tables: Any, tmp_path: Path) -> None:
+    for number in (1, 2):
+        keys(spark, number, number + 10).coalesce(1).write.mode("append").parquet(str(tmp_path / "keys"))
+    stream = spark.readStream.schema("number BIGINT, id STRING").option("maxFilesPerTrigger", "1")
+    found = lookup(stream.parquet(str(tmp_path / "keys")), "features", endpoint=tables.endpoint, columns=["n"])
+    query = found.writeStream.format("memory").queryName("found").trigger(availableNow=True).start()
+    query.awaitTermination(60)
+    assert query.exception() is None
+    rows = sorted(map(tuple, spark.table("found").collect()))
+    assert rows == [(number, f"u{number}", number) for number in (1, 2, 11, 12)]
+
+
+def test_where_filters_are_off_spark_says_what_to_set_and_keys_work_without(
+    spark: Any, tables: Any, source: None
+) -> None:
+    spark.conf.set("spark.sql.python.filterPushdown.enabled", "false")
+    try:
+        with pytest.raises(Exception, match="spark.sql.python.filterPushdown.enabled"):
+            load(spark, tables, "features").filter("id = 'u1'").count()
+        assert load(spark, tables, "features", keys='["u1"]').filter("n = 1").count() == 1
+    finally:
+        spark.conf.set("spark.sql.python.filterPushdown.enabled", "true")
 
 
 def load(spark: Any, tables: Any, table: str, **options: str) -> Any:

@@ -1,4 +1,4 @@
-"""Every type that Spark can produce is written through the data source and read back equal, or refused by its column's name."""
+"""Every type that Spark can produce is written through the data source and read back equal, or refused by its name."""
 
 from __future__ import annotations
 
@@ -76,11 +76,19 @@ CASES: Dict[str, Case] = {
         ("-0.0D", 0.0),
         ("1.7976931348623157E100D", 1.7976931348623157e100),
     ),
-    "decimal_10_2": case("DECIMAL(10, 2)", ("-99999999.99BD", D("-99999999.99")), ("1.10BD", D("1.10")), ("0BD", D("0.00"))),
+    "decimal_10_2": case(
+        "DECIMAL(10, 2)", ("-99999999.99BD", D("-99999999.99")), ("1.10BD", D("1.10")), ("0BD", D("0.00"))
+    ),
     "decimal_38_0": case("DECIMAL(38, 0)", (f"{'9' * 38}BD", D("9" * 38)), (f"-{'9' * 38}BD", D("-" + "9" * 38))),
     "decimal_38_38": case("DECIMAL(38, 38)", (f"0.{'9' * 38}BD", D("0." + "9" * 38)), ("-1E-38BD", D("-1E-38"))),
     "decimal_38_18": case("DECIMAL(38, 18)", (f"{'1' * 20}.{'2' * 18}BD", D(f"{'1' * 20}.{'2' * 18}"))),
-    "string": case("STRING", ("''", ""), ("'äöü😀'", "äöü😀"), ("concat('a', char(0), 'b')", "a\0b"), ("repeat('x', 9000)", "x" * 9000)),
+    "string": case(
+        "STRING",
+        ("''", ""),
+        ("'äöü😀'", "äöü😀"),
+        ("concat('a', char(0), 'b')", "a\0b"),
+        ("repeat('x', 9000)", "x" * 9000),
+    ),
     "collated": case("STRING COLLATE UNICODE_CI", ("'Mixed Case'", "Mixed Case"), ("''", "")),
     "boolean": case("BOOLEAN", ("true", True), ("false", False)),
     "binary": case("BINARY", ("X''", b""), ("X'00FF10'", b"\x00\xff\x10")),
@@ -137,7 +145,8 @@ CASES: Dict[str, Case] = {
     "struct": case(
         "STRUCT<a: INT, b: STRUCT<c: ARRAY<STRUCT<d: DATE>>, e: MAP<INT, STRING>>>",
         (
-            "named_struct('a', 1, 'b', named_struct('c', array(named_struct('d', DATE'2024-01-01'), NULL), 'e', map(1, 'x')))",
+            "named_struct('a', 1, 'b', "
+            "named_struct('c', array(named_struct('d', DATE'2024-01-01'), NULL), 'e', map(1, 'x')))",
             {"a": 1, "b": {"c": [{"d": date(2024, 1, 1)}, None], "e": {1: "x"}}},
         ),
         ("named_struct('a', NULL, 'b', NULL)", {"a": None, "b": None}),
@@ -291,7 +300,6 @@ def test_vectors_and_other_types_of_users_are_stored_as_what_they_are_made_of(
 ) -> None:
     linalg = pytest.importorskip("pyspark.ml.linalg")
     vectors = {"dense": linalg.Vectors.dense([1.0, -2.5]), "sparse": linalg.Vectors.sparse(3, [1], [5.0])}
-    frame = spark.createDataFrame(list(vectors.items()), "id string not null, v string").select("id")
     frame = spark.createDataFrame(
         list(vectors.items()),
         T.StructType([T.StructField("id", T.StringType(), False), T.StructField("v", linalg.VectorUDT())]),

@@ -111,8 +111,9 @@ class _Groups:
         self._began.add(hash(value) if isinstance(value, (str, bytes)) else value)
         if len(self._began) == known:
             raise ValueError(
-                "atomicBy: a value of this column comes again after other values, so its rows cannot be one transaction;"
-                " expected equal values next to each other: df.repartition(column).sortWithinPartitions(column)"
+                "atomicBy: a value of this column comes again after other values, so its rows cannot be one"
+                " transaction; expected equal values next to each other:"
+                " df.repartition(column).sortWithinPartitions(column)"
             )
 
 

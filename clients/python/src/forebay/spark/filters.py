@@ -59,19 +59,22 @@ class Chosen:
 
 
 class FullScan(ValueError):
-    """The filters do not say which keys to read."""
+    """Nothing says which keys to read."""
 
-    def __init__(self, table: str, key: KeyColumns) -> None:
+    def __init__(self, table: str, key: KeyColumns, *, filters_arrive: bool = True) -> None:
+        """`filters_arrive`: whether this Spark passes filters to data sources at all."""
         partition = " and ".join(f"`{column}` = ..." for column in key.partition)
         whole = (
-            ""
-            if not key.sort
-            else f" (and {', '.join(f'`{column}`' for column in key.sort)} for single rows or a range)"
+            f" (and {', '.join(f'`{column}`' for column in key.sort)} for single rows or a range)" if key.sort else ""
+        )
+        by_filter = (
+            f"Filter by {partition} or IN (...){whole}, give the option `keys`"
+            if filters_arrive
+            else "This Spark passes no filters to data sources (4.1 and later do): give the option `keys`"
         )
         super().__init__(
-            f"this would be a full scan of the table `{table}`, which is refused: it is read by its key. Filter by "
-            f"{partition} or IN (...){whole}, give the option `keys`, or use forebay.spark.lookup(keys_df, ...) for a "
-            "DataFrame of keys"
+            f"this would be a full scan of the table `{table}`, which is refused: it is read by its key. {by_filter}, "
+            "or use forebay.spark.lookup(keys_df, ...) for a DataFrame of keys"
         )
 
 

@@ -11,7 +11,7 @@ Filters only choose what is read; Spark looks at every row again with all of the
 from __future__ import annotations
 
 import json
-from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Sequence
 
 import pyarrow as pa
 from pyspark.sql import types as spark
@@ -102,7 +102,8 @@ class KeyedReader(DataSourceReader):
     def partitions(self) -> List[InputPartition]:
         """The tasks. Raises `FullScan` where nothing says which keys to read."""
         if self._chosen is None:
-            raise FullScan(self._options.table, self._table.key)
+            arrive = hasattr(DataSourceReader, "pushFilters")
+            raise FullScan(self._options.table, self._table.key, filters_arrive=arrive)
         option = (
             "keys" if self._options.keys is not None else "partition" if self._options.partition is not None else ""
         )

@@ -129,8 +129,8 @@ class Summary:
         """The error where rejects fail the job."""
         text = (
             f"{self.rejected} of {self.receipt.rows} rows were rejected by the table `{self.table}`"
-            f" ({self._by_reason()}); the others are written. To go on nevertheless, set the option `rejects` to `report`"
-            f" or to a path. The first:"
+            f" ({self._by_reason()}); the others are written. To go on nevertheless, set the option `rejects` to"
+            " `report` or to a path. The first:"
         )
         lines = [text, *(f"  {one}" for one in self.first)]
         return RejectsFailedTheJob([one.outcome for one in self.first], self.receipt, "\n".join(lines))
