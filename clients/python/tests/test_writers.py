@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List
 
+import grpc
 import pytest
 
 import forebay
@@ -206,6 +207,10 @@ def write_in_child(endpoint: str, failures: Any) -> None:
         raise
 
 
+# Before, gRPC's own handlers of forks hang or crash in a process that has open channels.
+FORKS_WITH_CHANNELS = tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 80)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_a_writer_made_after_a_fork_works_and_one_made_before_says_so(shared_gateway: Gateway) -> None:
     # In a process of its own, which has not used gRPC before it forks: as PySpark's daemon has not.
@@ -223,6 +228,8 @@ def test_a_writer_made_after_a_fork_works_and_one_made_before_says_so(shared_gat
         assert codes == [0, 0, 0], (codes, failures.get())
 
         import os
+        if not {FORKS_WITH_CHANNELS}:
+            sys.exit()
         writer = Writer(ConnectOptions(endpoint={shared_gateway.endpoint!r}), "forks")
         writer.send(dicts(50, 60))
         child = os.fork()
@@ -242,7 +249,8 @@ def test_a_writer_made_after_a_fork_works_and_one_made_before_says_so(shared_gat
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert stored(shared_gateway, "forks", 61) == {f"k{at}": at for at in range(60)}
+    written = 60 if FORKS_WITH_CHANNELS else 50
+    assert stored(shared_gateway, "forks", 61) == {f"k{at}": at for at in range(written)}
 
 
 def test_a_process_that_forgets_its_writer_ends_all_the_same(shared_gateway: Gateway) -> None:
