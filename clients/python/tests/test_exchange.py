@@ -8,7 +8,7 @@ import pytest
 
 from forebay import CallError, Unauthenticated, Unavailable
 from forebay._exchange import Barrier, End, Exchange
-from forebay._session import Part, Session
+from forebay._session import Part, Session, Violation
 from forebay._wire import Payload, row_of_batch
 from forebay.v1 import ingest_pb2 as pb
 from forebay.v1 import types_pb2
@@ -199,3 +199,50 @@ def test_a_deadline_that_is_not_the_gateways_is_a_broken_call() -> None:
     assert made.on_end(CallError("DEADLINE_EXCEEDED", "a proxy's longest call")) is End.BROKEN
     with pytest.raises(CallError):
         made.on_end(CallError("DEADLINE_EXCEEDED", "the gateway's own", reason="ROW_DEADLINE"))
+
+
+def test_rows_that_are_sent_again_before_flushed_comes_do_not_end_the_session() -> None:
+    made = Exchange(Session(60.0, lambda _: None), 10.0, RETRY_FOR)
+    begin(made)
+    accept(made, 1)
+    accept(made, 2)
+    barrier = Barrier(finish=False)
+    made.set_barrier(barrier)
+    assert sent(made) == ["batch", "batch", "flush"]
+    late = pb.RowOutcome(batch_seq=1, status=pb.ROW_STATUS_RETRYABLE)
+    late.retry_after.seconds = 0
+    made.on_response(pb.WriteResponse(ack=pb.Ack(committed_through=1, outcomes=[late])), NOW)
+    assert sent(made) == ["batch"], "it need not wait for the other row, which may be as slow"
+    made.on_response(pb.WriteResponse(flushed=pb.Flushed(committed_through=2)), NOW)
+    assert barrier.receipt is None, "the row that was sent again has no outcome yet"
+    assert sent(made) == ["flush"]
+    made.on_response(pb.WriteResponse(flushed=pb.Flushed(committed_through=3)), NOW)
+    assert barrier.receipt is not None and barrier.receipt.committed_rows == 2
+
+
+def test_flushed_with_a_batch_before_it_unacked_breaks_the_protocol() -> None:
+    made = exchange(parts=2)
+    made.set_barrier(Barrier(finish=False))
+    assert sent(made) == ["batch", "batch", "flush"]
+    with pytest.raises(Violation, match="Flushed came before"):
+        made.on_response(pb.WriteResponse(flushed=pb.Flushed(committed_through=1)), NOW)
+
+
+def test_patience_does_not_count_the_time_in_which_there_was_nothing_to_send() -> None:
+    made = exchange()
+    assert made.on_end(BROKEN) is End.BROKEN
+    made.pause(NOW, 0.0)
+    assert not made.needs_call
+    accept(made, 1)
+    later = NOW + 3600.0
+    assert made.on_end(BROKEN) is End.BROKEN
+    assert made.pause(later, 0.0) < 1.0
+    with pytest.raises(Unavailable, match="gave up after"):
+        made.pause(later + RETRY_FOR, 0.0)
+
+
+def test_flushed_that_was_not_asked_for_breaks_the_protocol() -> None:
+    made = exchange(parts=1)
+    assert sent(made) == ["batch"]
+    with pytest.raises(Violation, match="without Flush"):
+        made.on_response(pb.WriteResponse(flushed=pb.Flushed(committed_through=1)), NOW)

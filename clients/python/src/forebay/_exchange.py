@@ -63,6 +63,8 @@ class Exchange:
         # Of the current call.
         self.drain_until: Optional[float] = None
         self._flush_sent = False
+        # The last batch before the Flush that is under way.
+        self._flush_through = 0
         self._finish_sent = False
         self._finished_came = False
         self._was_of_use = False
@@ -76,6 +78,10 @@ class Exchange:
 
     def accept(self, part: Part) -> None:
         """Takes a part of the caller."""
+        if self.session.is_empty:
+            # With nothing to send, no time was lost by a call that broke.
+            self._trouble_since = None
+            self._attempts = 0
         self.session.accept(part)
 
     def set_barrier(self, barrier: Barrier) -> None:
@@ -139,6 +145,7 @@ class Exchange:
         if self._flush_sent:
             return None
         self._flush_sent = True
+        self._flush_through = self.session.call_counts[0]
         return _wire.FLUSH_REQUEST
 
     def _finish(self) -> bytes:
@@ -175,10 +182,13 @@ class Exchange:
             raise Violation("an empty message, or one that this version does not know")
 
     def _on_flushed(self, flushed: ingest_pb2.Flushed, now: float) -> None:
+        if not self._flush_sent:
+            raise Violation("Flushed came without Flush")
         if self.session.on_flushed(flushed, now):
             self._went_forward()
         self._flush_sent = False
-        if self.session.has_in_flight:
+        # Rows that are sent again may have gone out after it.
+        if flushed.committed_through < self._flush_through:
             raise Violation("Flushed came before every batch was acked")
         # Where rows are sent again, the barrier comes after them.
         if self.session.is_empty and self.barrier is not None and not self.barrier.finish:
