@@ -17,6 +17,7 @@ from forebay.results import Outcome, Receipt, RowStatus  # noqa: E402
 from forebay.spark.fence import BATCH_ID, QUERY_ID  # noqa: E402
 from forebay.spark.input_end import InputEnd, input_end  # noqa: E402
 from forebay.spark.options import WriteOptions  # noqa: E402
+from forebay.spark.reject_file import RejectFile  # noqa: E402
 from forebay.spark.report import Summary, TaskReport  # noqa: E402
 from forebay.spark.task import InputBroken, Job, TaskContext, write_task  # noqa: E402
 
@@ -390,3 +391,26 @@ def test_numbers_with_one_hash_are_two_groups() -> None:
     run(batch(-1, -2))
     assert sum(sent.num_rows for sent in run.writers[0].sent) == 2
     assert run.writers[0].atomic == [False, False]
+
+
+def test_a_task_looks_for_a_gateway_for_as_long_as_retry_for_says() -> None:
+    run = Run(retryFor="2m")
+    run(batch(1))
+    assert run.writers[0].opening["open_for"] == run.writers[0].opening["retry_for"] == 120.0
+
+
+def test_groups_that_are_too_large_are_kept_in_the_file_and_not_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: List[int] = []
+    write = RejectFile.write
+
+    def counted(file: RejectFile, rejected: Any, rows: Any) -> None:
+        written.append(len(rows))
+        write(file, rejected, rows)
+
+    monkeypatch.setattr(RejectFile, "write", counted)
+    run = Run(atomicBy="tx", rejects=str(tmp_path))
+    run(*(batch(*range(1000), tx=[f"t{number}"] * 1000) for number in range(4)))
+    assert len(rows_in(tmp_path)) == 4000
+    assert max(written) <= 2000

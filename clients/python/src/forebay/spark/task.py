@@ -169,6 +169,7 @@ class _Task:
             batch_bytes=options.batch_bytes,
             compression=options.compression,
             retry_for=options.retry_for,
+            open_for=options.retry_for,
             on_outcome=self._rejects.add,
         )
 
@@ -178,6 +179,8 @@ class _Task:
                 self._rejects.refuse(_TOO_LARGE, self._row, piece.rows)
                 self._refused += piece.rows.num_rows
                 self._row += piece.rows.num_rows
+                # Where no group can be sent, nothing else writes them to the file.
+                self._rejects.acked_through(0)
             else:
                 self._send(piece.rows, atomic=piece.kind is Kind.ATOMIC)
         whole = self._check_whole()
