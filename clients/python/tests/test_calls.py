@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 import forebay
-from forebay import ReadStatus, aio
+from forebay import ReadStatus, _writing, aio
 from forebay.v1 import ingest_pb2, ingest_pb2_grpc, read_pb2, read_pb2_grpc, table_pb2, table_pb2_grpc
 from forebay.v1 import types_pb2 as pb
 
@@ -255,3 +255,10 @@ def test_a_range_goes_on_after_every_break_without_gap_or_repetition(call: Any, 
     assert [row["at"] for row in rows] == list(range(9))
     starts = [request.sort_from.values[0].int_value for request in fake.named("ReadRange")[1:]]
     assert starts == [3, 6]
+
+
+def test_a_status_of_a_newer_gateway_is_named_and_no_key_error() -> None:
+    answer = ingest_pb2.WriteRowsResponse(outcomes=[ingest_pb2.RowOutcome(batch_seq=1)])
+    answer.outcomes[0].MergeFromString(b"\x18\x63")  # status: 99
+    with pytest.raises(forebay.CallError, match="status 99"):
+        _writing.result(answer)

@@ -355,6 +355,11 @@ def outcome_from(
     )
 
 
+def is_status(status: int) -> bool:
+    """Whether it is one that an outcome may have."""
+    return status in _STATUSES
+
+
 def reason_name(reason: int) -> str:
     """A reason's stable name ("TYPE_MISMATCH"); one that this version does not know by its number."""
     try:

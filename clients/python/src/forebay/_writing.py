@@ -8,7 +8,8 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ._opening import Form, Opening
 from ._payload import arrow_batches, as_rows, is_arrow_data
-from ._session import outcome_from
+from ._reading import broken_protocol
+from ._session import is_status, outcome_from
 from .errors import RowsRejected
 from .results import Outcome, Receipt, RowStatus, WriteResult
 from .v1 import ingest_pb2, table_pb2
@@ -72,7 +73,10 @@ def request(
 
 
 def result(answer: ingest_pb2.WriteRowsResponse) -> WriteResult:
-    """What the answer says."""
+    """What the answer says. Raises `CallError` for a status that is not known."""
+    unknown = next((one.status for one in answer.outcomes if not is_status(one.status)), None)
+    if unknown is not None:
+        raise broken_protocol(f"an outcome with the status {unknown}, which is not one")
     outcomes = tuple(outcome_from(outcome, 1, outcome.row_index) for outcome in answer.outcomes)
     totals = answer.receipt
     receipt = Receipt(
